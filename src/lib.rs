@@ -1,0 +1,14 @@
+//! Strata publishes container read-write layers as volumes.
+//!
+//! The library is layered; each module may use only those below it.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make and inspect files by themselves"
+    )
+)]
+
+pub mod digest;
+pub mod sys;

@@ -1,0 +1,658 @@
+//! [`Dir`]: an owned directory. Every path given to it is relative and may not leave it.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::{Error, File, FileIdentity, fault};
+
+/// An open directory.
+///
+/// Names are resolved with `openat2` beneath it: no `..`, no absolute path, no symbolic link and no
+/// magic link is followed unless a method says so. The remembered path is for messages and for the
+/// few kernel interfaces that take paths.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, one component.
+    pub name: OsString,
+    /// What it is, as the directory says.
+    pub file_type: FileType,
+}
+
+/// 64 bits from the kernel's generator.
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    random_bytes(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// Fills `bytes` from the kernel's generator.
+pub fn random_bytes(bytes: &mut [u8]) {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("getrandom can't fail on a kernel that has openat2: {error}"),
+        }
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::RDONLY)
+    .union(OFlags::CLOEXEC);
+
+impl Dir {
+    /// Opens the directory at `path`, following symbolic links.
+    ///
+    /// # Errors
+    /// When it is missing or no directory.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let fd = fs::open(path, DIRECTORY, Mode::empty())
+            .map_err(|error| Error::new("open", path, error))?;
+        Ok(Self {
+            fd,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Opens the directory at the absolute `path`, creating it and its parents with `mode`.
+    ///
+    /// # Errors
+    /// When a part can't be created or opened; parts created before stay.
+    pub fn open_or_create(path: impl AsRef<Path>, mode: u32) -> Result<Self, Error> {
+        let path = path.as_ref();
+        match Self::open(path) {
+            Err(error) if error.is_not_found() => {}
+            result => return result,
+        }
+        if let Some(parent) = path.parent() {
+            drop(Self::open_or_create(parent, mode)?);
+        }
+        let made = fault::change("mkdir", || Ok(fs::mkdir(path, Mode::from_raw_mode(mode))?));
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::new("create", path, error))
+            }
+            _ => Self::open(path),
+        }
+    }
+
+    /// Wraps a descriptor of a directory; `path` is for messages.
+    pub fn from_fd(fd: OwnedFd, path: impl Into<PathBuf>) -> Self {
+        Self {
+            fd,
+            path: path.into(),
+        }
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A second descriptor of the same directory.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let fd = self
+            .fd
+            .try_clone()
+            .map_err(|error| Error::new("open", &self.path, error))?;
+        Ok(Self {
+            fd,
+            path: self.path.clone(),
+        })
+    }
+
+    fn fail<'a>(
+        &'a self,
+        verb: &'static str,
+        name: &'a Path,
+    ) -> impl FnOnce(Errno) -> Error + use<'a> {
+        move |errno| Error::new(verb, self.path.join(name), errno)
+    }
+
+    fn fail_io<'a>(
+        &'a self,
+        verb: &'static str,
+        name: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Error + use<'a> {
+        move |error| Error::new(verb, self.path.join(name), error)
+    }
+
+    fn open_beneath(&self, name: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        // One plain component needs no confinement beyond NOFOLLOW, and openat is the cheaper call.
+        let mut components = name.components();
+        if let (Some(Component::Normal(_)), None) = (components.next(), components.next()) {
+            return rustix::io::retry_on_intr(|| {
+                fs::openat(&self.fd, name, flags | OFlags::NOFOLLOW, mode)
+            });
+        }
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match fs::openat2(&self.fd, name, flags, mode, resolve) {
+                // The kernel saw a rename somewhere on the way and can't tell; it asks to try again.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Opens a directory below this one.
+    ///
+    /// # Errors
+    /// When it is missing, no directory, or reached through a symbolic link.
+    pub fn open_dir(&self, name: impl AsRef<Path>) -> Result<Self, Error> {
+        let name = name.as_ref();
+        let fd = self
+            .open_beneath(name, DIRECTORY, 0)
+            .map_err(self.fail("open", name))?;
+        Ok(Self {
+            fd,
+            path: self.path.join(name),
+        })
+    }
+
+    /// Opens a directory below this one, `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is something else than a directory, or can't be opened.
+    pub fn find_dir(&self, name: impl AsRef<Path>) -> Result<Option<Self>, Error> {
+        found(self.open_dir(name))
+    }
+
+    /// Opens a directory, creating it (one component, mode before umask) when missing.
+    ///
+    /// # Errors
+    /// When it can be neither opened nor created.
+    pub fn ensure_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<Self, Error> {
+        let name = name.as_ref();
+        if let Some(dir) = self.find_dir(name)? {
+            return Ok(dir);
+        }
+        match self.create_dir(name, mode) {
+            Err(error) if !error.is_already_exists() => Err(error),
+            _ => self.open_dir(name),
+        }
+    }
+
+    /// Creates a directory; the mode is subject to the umask.
+    ///
+    /// # Errors
+    /// When the name exists or can't be created.
+    pub fn create_dir(&self, name: impl AsRef<Path>, mode: u32) -> Result<(), Error> {
+        let name = name.as_ref();
+        fault::change("mkdirat", || {
+            Ok(fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))?)
+        })
+        .map_err(self.fail_io("create", name))
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// When it is missing or reached through a symbolic link.
+    pub fn open_file(&self, name: impl AsRef<Path>) -> Result<File, Error> {
+        let name = name.as_ref();
+        let fd = self
+            .open_beneath(name, OFlags::RDONLY, 0)
+            .map_err(self.fail("open", name))?;
+        Ok(File::new(fd, self.path.join(name)))
+    }
+
+    /// Opens a file for reading, `None` when there is none.
+    ///
+    /// # Errors
+    /// When it exists but can't be opened.
+    pub fn find_file(&self, name: impl AsRef<Path>) -> Result<Option<File>, Error> {
+        found(self.open_file(name))
+    }
+
+    /// Creates a file that may not exist yet, for reading and writing.
+    ///
+    /// # Errors
+    /// When the name exists or can't be created.
+    pub fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, Error> {
+        self.open_changing(
+            name.as_ref(),
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            mode,
+        )
+    }
+
+    /// Opens a file for reading and writing, creating it when missing.
+    ///
+    /// # Errors
+    /// When it can be neither opened nor created.
+    pub fn ensure_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, Error> {
+        let name = name.as_ref();
+        match self.open_beneath(name, OFlags::RDWR, 0) {
+            Ok(fd) => Ok(File::new(fd, self.path.join(name))),
+            Err(Errno::NOENT) => self.open_changing(name, OFlags::RDWR | OFlags::CREATE, mode),
+            Err(errno) => Err(self.fail("open", name)(errno)),
+        }
+    }
+
+    fn open_changing(&self, name: &Path, flags: OFlags, mode: u32) -> Result<File, Error> {
+        let fd = fault::change("openat", || Ok(self.open_beneath(name, flags, mode)?))
+            .map_err(self.fail_io("create", name))?;
+        Ok(File::new(fd, self.path.join(name)))
+    }
+
+    /// Makes a file of this file system that has no name yet; [`Dir::link_file`] gives it one.
+    ///
+    /// # Errors
+    /// When the file system has no unnamed files or no room.
+    pub fn create_unnamed_file(&self, mode: u32) -> Result<File, Error> {
+        let fd = fault::change("openat", || {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            Ok(fs::openat(&self.fd, ".", flags, Mode::from_raw_mode(mode))?)
+        })
+        .map_err(self.fail_io("create a file in", Path::new("")))?;
+        Ok(File::new(fd, self.path.clone()))
+    }
+
+    /// Gives an unnamed file its name.
+    ///
+    /// # Errors
+    /// When the name exists or can't be made.
+    pub fn link_file(&self, file: &File, name: impl AsRef<Path>) -> Result<(), Error> {
+        use std::os::fd::AsRawFd;
+        let name = name.as_ref();
+        let source = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+        fault::change("linkat", || {
+            Ok(fs::linkat(
+                fs::CWD,
+                &*source,
+                &self.fd,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            )?)
+        })
+        .map_err(self.fail_io("link", name))
+    }
+
+    /// Makes `name` another name of the file `target` in `target_dir`; symbolic links are not followed.
+    ///
+    /// # Errors
+    /// When the name exists, the target is missing, or it lies on another file system.
+    pub fn hard_link(
+        &self,
+        name: impl AsRef<Path>,
+        target_dir: &Self,
+        target: impl AsRef<Path>,
+    ) -> Result<(), Error> {
+        let name = name.as_ref();
+        fault::change("linkat", || {
+            Ok(fs::linkat(
+                &target_dir.fd,
+                target.as_ref(),
+                &self.fd,
+                name,
+                AtFlags::empty(),
+            )?)
+        })
+        .map_err(self.fail_io("link", name))
+    }
+
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// When it is missing or can't be read.
+    pub fn read(&self, name: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
+        self.open_file(name)?.read_all()
+    }
+
+    /// Reads a whole file, `None` when there is none.
+    ///
+    /// # Errors
+    /// When it exists but can't be read.
+    pub fn find(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Error> {
+        self.find_file(name)?
+            .map(|mut file| file.read_all())
+            .transpose()
+    }
+
+    /// Creates a file with these contents; not for what a reader may see half written.
+    ///
+    /// # Errors
+    /// When the name exists or the contents can't be written; the file may then be there in part.
+    pub fn write_new(
+        &self,
+        name: impl AsRef<Path>,
+        contents: &[u8],
+        mode: u32,
+    ) -> Result<File, Error> {
+        use std::io::Write;
+        let name = name.as_ref();
+        let mut file = self.create_file(name, mode)?;
+        file.write_all(contents)
+            .map_err(self.fail_io("write", name))?;
+        Ok(file)
+    }
+
+    /// Renames `from` here to `to` in another directory, replacing what is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses; nothing has then changed.
+    pub fn rename(
+        &self,
+        from: impl AsRef<Path>,
+        to_dir: &Self,
+        to: impl AsRef<Path>,
+    ) -> Result<(), Error> {
+        self.rename_with(from.as_ref(), to_dir, to.as_ref(), fs::RenameFlags::empty())
+    }
+
+    /// As [`Dir::rename`], but refuses to replace.
+    ///
+    /// # Errors
+    /// When the new name exists, or the kernel refuses; nothing has then changed.
+    pub fn rename_new(
+        &self,
+        from: impl AsRef<Path>,
+        to_dir: &Self,
+        to: impl AsRef<Path>,
+    ) -> Result<(), Error> {
+        self.rename_with(
+            from.as_ref(),
+            to_dir,
+            to.as_ref(),
+            fs::RenameFlags::NOREPLACE,
+        )
+    }
+
+    fn rename_with(
+        &self,
+        from: &Path,
+        to_dir: &Self,
+        to: &Path,
+        flags: fs::RenameFlags,
+    ) -> Result<(), Error> {
+        fault::change("renameat2", || {
+            if flags.is_empty() {
+                Ok(fs::renameat(&self.fd, from, &to_dir.fd, to)?)
+            } else {
+                Ok(fs::renameat_with(&self.fd, from, &to_dir.fd, to, flags)?)
+            }
+        })
+        .map_err(self.fail_io("rename", from))
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// When the name exists or can't be made.
+    pub fn symlink(&self, name: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<(), Error> {
+        let name = name.as_ref();
+        fault::change("symlinkat", || {
+            Ok(fs::symlinkat(target.as_ref(), &self.fd, name)?)
+        })
+        .map_err(self.fail_io("create", name))
+    }
+
+    /// Reads a symbolic link; `None` when the name is missing or no link.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    pub fn find_link(&self, name: impl AsRef<Path>) -> Result<Option<PathBuf>, Error> {
+        let name = name.as_ref();
+        match fs::readlinkat(&self.fd, name, Vec::new()) {
+            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()).into())),
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.fail("read the link", name)(errno)),
+        }
+    }
+
+    /// What `name` is, a symbolic link itself; `None` when missing.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    pub fn stat(&self, name: impl AsRef<Path>) -> Result<Option<Stat>, Error> {
+        let name = name.as_ref();
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.fail("stat", name)(errno)),
+        }
+    }
+
+    /// What this directory is.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    pub fn stat_self(&self) -> Result<Stat, Error> {
+        fs::fstat(&self.fd).map_err(self.fail("stat", Path::new("")))
+    }
+
+    /// Inode, size and modification time of `name`; `None` when missing.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    pub fn identity(&self, name: impl AsRef<Path>) -> Result<Option<FileIdentity>, Error> {
+        Ok(self.stat(name)?.as_ref().map(FileIdentity::from))
+    }
+
+    /// Removes a file or link; missing is an error, see [`Dir::remove_file_if_found`].
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_file(&self, name: impl AsRef<Path>) -> Result<(), Error> {
+        let name = name.as_ref();
+        fault::change("unlinkat", || {
+            Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+        })
+        .map_err(self.fail_io("remove", name))
+    }
+
+    /// Removes a file or link; false when there was none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_file_if_found(&self, name: impl AsRef<Path>) -> Result<bool, Error> {
+        Ok(found(self.remove_file(name))?.is_some())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// When it is missing, not empty, a mount point, or the kernel refuses.
+    pub fn remove_dir(&self, name: impl AsRef<Path>) -> Result<(), Error> {
+        let name = name.as_ref();
+        fault::change("unlinkat", || {
+            Ok(fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+        })
+        .map_err(self.fail_io("remove", name))
+    }
+
+    /// Removes `name` and everything below it, following no link; false when there was nothing.
+    ///
+    /// It never crosses into another file system: a mount point below is an error (busy).
+    ///
+    /// # Errors
+    /// When something can't be removed; a part may then be gone.
+    pub fn remove_tree(&self, name: impl AsRef<Path>) -> Result<bool, Error> {
+        let name = name.as_ref();
+        match self.remove_file(name) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) if matches!(error.errno(), Some(libc::EISDIR | libc::EPERM)) => {}
+            Err(error) => return Err(error),
+        }
+        let Some(dir) = self.find_dir(name)? else {
+            return Ok(false);
+        };
+        let own = dir.stat_self()?.st_dev;
+        if own != self.stat_self()?.st_dev {
+            return Err(self.fail("remove", name)(Errno::BUSY));
+        }
+        dir.remove_contents()?;
+        match self.remove_dir(name) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(true),
+        }
+    }
+
+    /// Removes everything in this directory, as [`Dir::remove_tree`] does, and keeps the directory.
+    ///
+    /// # Errors
+    /// When something can't be removed; a part may then be gone.
+    pub fn remove_contents(&self) -> Result<(), Error> {
+        for entry in self.list()? {
+            self.remove_tree(&entry.name)?;
+        }
+        Ok(())
+    }
+
+    /// All names but `.` and `..`, in the order in which the file system gives them.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn list(&self) -> Result<Vec<Entry>, Error> {
+        let fail = || self.fail("list", Path::new(""));
+        // A descriptor of its own: the position of a shared one is shared as well.
+        let own = fs::openat(&self.fd, ".", DIRECTORY, Mode::empty()).map_err(fail())?;
+        let mut buffer = Vec::with_capacity(32 * 1024);
+        let mut entries = Vec::new();
+        let mut iterator = fs::RawDir::new(own, buffer.spare_capacity_mut());
+        while let Some(entry) = iterator.next() {
+            let entry = entry.map_err(fail())?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let name = OsString::from_vec(name.to_vec());
+            let file_type = match entry.file_type() {
+                FileType::Unknown => self.file_type(&name)?,
+                known => known,
+            };
+            entries.push(Entry { name, file_type });
+        }
+        Ok(entries)
+    }
+
+    fn file_type(&self, name: &OsStr) -> Result<FileType, Error> {
+        Ok(self.stat(name)?.map_or(FileType::Unknown, |stat| {
+            FileType::from_raw_mode(stat.st_mode)
+        }))
+    }
+
+    /// Makes the names in this directory durable.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub fn sync(&self) -> Result<(), Error> {
+        fs::fsync(&self.fd).map_err(self.fail("sync", Path::new("")))
+    }
+
+    /// Sets permission bits of this directory, set-id bits among them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_mode(&self, mode: u32) -> Result<(), Error> {
+        fault::change("fchmod", || {
+            Ok(fs::fchmod(&self.fd, Mode::from_raw_mode(mode))?)
+        })
+        .map_err(self.fail_io("change the mode of", Path::new("")))
+    }
+
+    /// Sets owner and group of `name`, a symbolic link itself; of this directory when it is `""`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_owner(&self, name: impl AsRef<Path>, uid: u32, gid: u32) -> Result<(), Error> {
+        let name = name.as_ref();
+        fault::change("fchownat", || {
+            Ok(fs::chownat(
+                &self.fd,
+                name,
+                Some(fs::Uid::from_raw(uid)),
+                Some(fs::Gid::from_raw(gid)),
+                AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH,
+            )?)
+        })
+        .map_err(self.fail_io("change the owner of", name))
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Turns "there is none" into `None`.
+fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir() -> (tempfile::TempDir, Dir) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        (folder, dir)
+    }
+
+    #[test]
+    fn paths_that_leave_the_directory_are_refused() {
+        let (_folder, dir) = dir();
+        dir.create_dir("a", 0o700).unwrap();
+        dir.symlink("up", "..").unwrap();
+        for path in ["a/../..", "/etc", "up", "a/../up/etc"] {
+            assert!(dir.open_dir(path).is_err(), "{path}");
+        }
+        assert!(dir.open_dir("a").is_ok());
+    }
+
+    #[test]
+    fn removing_a_tree_follows_no_link() {
+        let (_folder, dir) = dir();
+        dir.create_dir("kept", 0o700).unwrap();
+        dir.write_new("kept/file", b"x", 0o600).unwrap();
+        dir.create_dir("tree", 0o700).unwrap();
+        dir.create_dir("tree/below", 0o700).unwrap();
+        dir.symlink("tree/below/link", "../../kept").unwrap();
+        assert!(dir.remove_tree("tree").unwrap());
+        assert!(!dir.remove_tree("tree").unwrap());
+        assert_eq!(dir.read("kept/file").unwrap(), b"x");
+    }
+
+    #[test]
+    fn an_unnamed_file_gets_its_name_once() {
+        let (_folder, dir) = dir();
+        let file = dir.create_unnamed_file(0o600).unwrap();
+        assert!(dir.list().unwrap().is_empty());
+        dir.link_file(&file, "lock").unwrap();
+        assert!(
+            dir.link_file(&file, "lock")
+                .unwrap_err()
+                .is_already_exists()
+        );
+        assert_eq!(dir.list().unwrap()[0].name, "lock");
+    }
+}

@@ -1,0 +1,63 @@
+//! The one error of this module: what was being done, to what, and what the kernel said.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A system call that failed.
+///
+/// Displays as `verb path`; the kernel's text is the source.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {}", path.display())]
+pub struct Error {
+    verb: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Error {
+    /// `verb` is what was attempted ("open", "rename"), `path` what it was attempted on.
+    pub fn new(verb: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self {
+            verb,
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+
+    /// The path that the failed call was given, as far as it is known.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The kind of the underlying error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// The kernel's error number, when there is one.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    /// True when the thing does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == io::ErrorKind::NotFound
+    }
+
+    /// True when the thing exists already.
+    pub fn is_already_exists(&self) -> bool {
+        self.kind() == io::ErrorKind::AlreadyExists
+    }
+
+    /// True when the file system or a quota is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self.errno(), Some(libc::ENOSPC | libc::EDQUOT))
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}

@@ -1,0 +1,122 @@
+//! Test hook in every call that changes something on disk or in the mount table.
+//!
+//! Compiled in by the cargo feature `fault`, absent from releases. Each changing call passes through
+//! [`change`], which numbers it. What happens at a number is chosen by the environment, read once:
+//!
+//! | Variable | Effect |
+//! |---|---|
+//! | `STRATA_FAULT=kill-before:N` | the process kills itself before the N-th call |
+//! | `STRATA_FAULT=kill-after:N` | the process kills itself after the N-th call |
+//! | `STRATA_FAULT=error:N:ERRNO` | the N-th call fails with that number, undone |
+//! | `STRATA_FAULT=errors-from:N:ERRNO` | every call from the N-th on fails with that number |
+//! | `STRATA_FAULT_LOG=FILE` | `N call` is appended to FILE for each call |
+//!
+//! Counted are creating opens, writes to files, rename, link, unlink, mkdir, mknod, chmod, chown,
+//! utimens, xattrs, truncate, allocate, clone ioctls and the mount calls; not reads, locks, sockets or
+//! logs.
+
+/// Runs `call`, a system call named `name` that changes something.
+///
+/// # Errors
+/// Those of `call`, or the injected one.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub fn change<T>(
+    _name: &'static str,
+    call: impl FnOnce() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    call()
+}
+
+#[cfg(feature = "fault")]
+pub use armed::change;
+
+#[cfg(feature = "fault")]
+mod armed {
+    use std::io::{self, Write};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    enum Action {
+        KillBefore(u64),
+        KillAfter(u64),
+        Error(u64, i32),
+        ErrorsFrom(u64, i32),
+    }
+
+    struct Plan {
+        action: Option<Action>,
+        log: Option<std::fs::File>,
+    }
+
+    static PLAN: OnceLock<Plan> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    fn parse(text: &str) -> Option<Action> {
+        let mut parts = text.split(':');
+        let kind = parts.next()?;
+        let number = parts.next()?.parse().ok()?;
+        let errno = parts.next().and_then(|errno| errno.parse().ok());
+        match (kind, errno) {
+            ("kill-before", None) => Some(Action::KillBefore(number)),
+            ("kill-after", None) => Some(Action::KillAfter(number)),
+            ("error", Some(errno)) => Some(Action::Error(number, errno)),
+            ("errors-from", Some(errno)) => Some(Action::ErrorsFrom(number, errno)),
+            _ => None,
+        }
+    }
+
+    fn plan() -> &'static Plan {
+        PLAN.get_or_init(|| Plan {
+            action: std::env::var("STRATA_FAULT").ok().map(|text| {
+                parse(&text).unwrap_or_else(|| panic!("STRATA_FAULT={text} is not understood"))
+            }),
+            log: std::env::var_os("STRATA_FAULT_LOG").map(|path| {
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)
+                    .unwrap_or_else(|error| panic!("STRATA_FAULT_LOG={}: {error}", path.display()))
+            }),
+        })
+    }
+
+    fn die() -> ! {
+        // A real SIGKILL: no destructor and no buffered output may run.
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, rustix::process::Signal::KILL)
+            .expect("a process may kill itself");
+        loop {
+            std::thread::park();
+        }
+    }
+
+    /// Runs `call`, a system call named `name` that changes something; see the module.
+    ///
+    /// # Errors
+    /// Those of `call`, or the injected one.
+    pub fn change<T>(name: &'static str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let plan = plan();
+        let number = COUNT.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(mut log) = plan.log.as_ref() {
+            log.write_all(format!("{number} {name}\n").as_bytes())?;
+        }
+        match plan.action {
+            Some(Action::KillBefore(at)) if at == number => die(),
+            Some(Action::Error(at, errno)) if at == number => {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            Some(Action::ErrorsFrom(at, errno)) if at <= number => {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            _ => {}
+        }
+        let result = call();
+        if let Some(Action::KillAfter(at)) = plan.action
+            && at == number
+        {
+            die();
+        }
+        result
+    }
+}
