@@ -69,7 +69,7 @@ impl RecordLock {
 }
 
 /// True when locked, false when somebody else holds it and `command` does not wait.
-#[expect(
+#[allow(
     unsafe_code,
     reason = "neither std nor rustix has open-file-description locks"
 )]
@@ -88,7 +88,7 @@ fn lock(file: &File, access: Access, command: libc::c_int) -> io::Result<bool> {
     loop {
         // SAFETY: the descriptor is open for the whole call, and `wanted` is a valid flock that the
         // kernel only reads for these commands.
-        #[expect(
+        #[allow(
             unsafe_code,
             reason = "neither std nor rustix has open-file-description locks"
         )]
