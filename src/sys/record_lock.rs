@@ -88,10 +88,6 @@ fn lock(file: &File, access: Access, command: libc::c_int) -> io::Result<bool> {
     loop {
         // SAFETY: the descriptor is open for the whole call, and `wanted` is a valid flock that the
         // kernel only reads for these commands.
-        #[allow(
-            unsafe_code,
-            reason = "neither std nor rustix has open-file-description locks"
-        )]
         let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &wanted) };
         if result == 0 {
             return Ok(true);
