@@ -10,5 +10,7 @@
     )
 )]
 
+#[cfg(feature = "node")]
+pub mod cli;
 pub mod digest;
 pub mod sys;

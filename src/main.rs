@@ -1,5 +1,5 @@
 //! The `strata` command: the exit code of [`strata::cli::run`], nothing else.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    strata::cli::run()
 }

@@ -1,0 +1,11 @@
+//! Integration tests through the public API and the built binary.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make and inspect files, and run programs, by themselves"
+)]
+
+#[cfg(feature = "node")]
+mod cli;
