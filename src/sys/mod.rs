@@ -6,7 +6,7 @@
 //! | File | What |
 //! |---|---|
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
-//! | [`file`] | [`File`]: reads, counted writes, syncs |
+//! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
 //! | [`replace`] | replacing a file atomically, and [`Durability`] |
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`fault`] | test hook in every call that changes something |

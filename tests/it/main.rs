@@ -7,5 +7,6 @@
     reason = "tests make and inspect files, and run programs, by themselves"
 )]
 
+mod architecture;
 #[cfg(feature = "node")]
 mod cli;

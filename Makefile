@@ -1,0 +1,30 @@
+# The front door. `make help` lists the targets; recipes beyond ten lines live in scripts/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What is built and fetched lives outside the clone and is shared between clones.
+export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/strata
+export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
+export PATH := $(STRATA_CACHE)/bin:$(PATH)
+
+.PHONY: help binary test check fmt
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+binary: ## Builds the one static binary for release and prints its path
+	@scripts/build-binary
+
+test: ## Runs every test, as root, and ends with counts (installs the peer tools that it needs)
+	@scripts/install test
+	@scripts/run-tests
+
+check: ## Format, lints, dependencies, spelling, documents, walls: what a change must pass before its tests
+	@scripts/install check
+	@scripts/check
+
+fmt: ## Formats the code
+	@cargo fmt
