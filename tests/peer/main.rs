@@ -1,0 +1,14 @@
+//! The same store and the same images through other people's tools. Needs root and the peers
+//! (`scripts/install test`); without them it fails.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make and inspect files, and run programs, by themselves"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fixtures;

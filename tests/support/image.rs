@@ -1,0 +1,262 @@
+//! OCI layouts, written by hand or by umoci.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+use strata::digest::Digest;
+
+use super::tool::{self, Tool};
+
+/// How a layer's tar is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    #[default]
+    Gzip,
+    Zstd,
+}
+
+/// A layer in the making: a tar stream.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    tar: Vec<u8>,
+    compression: Compression,
+}
+
+impl Layer {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    pub fn dir(self, path: &str) -> Self {
+        self.member(path, b'5', 0o755, &[], "")
+    }
+
+    pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.member(path, b'0', 0o644, content.as_ref(), "")
+    }
+
+    pub fn program(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.member(path, b'0', 0o755, content.as_ref(), "")
+    }
+
+    pub fn symlink(self, path: &str, target: &str) -> Self {
+        self.member(path, b'2', 0o777, &[], target)
+    }
+
+    pub fn hard_link(self, path: &str, target: &str) -> Self {
+        self.member(path, b'1', 0o644, &[], target)
+    }
+
+    /// Removes what the layers below have at `path`.
+    pub fn whiteout(self, path: &str) -> Self {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let marker = format!("{folder}/.wh.{name}");
+        self.file(marker.trim_start_matches('/'), [])
+    }
+
+    /// A member whose header is written without any check, so that bad ones can be made.
+    pub fn member(mut self, path: &str, kind: u8, mode: u32, content: &[u8], link: &str) -> Self {
+        let mut header = [0_u8; 512];
+        let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+        assert!(path.len() <= 100 && link.len() <= 100, "short names only");
+        put(0, path.as_bytes());
+        put(100, format!("{mode:07o}\0").as_bytes());
+        put(108, b"0000000\0");
+        put(116, b"0000000\0");
+        put(124, format!("{:011o}\0", content.len()).as_bytes());
+        put(136, format!("{:011o}\0", 1_700_000_000).as_bytes());
+        put(148, b"        ");
+        put(156, &[kind]);
+        put(157, link.as_bytes());
+        put(257, b"ustar\x0000root");
+        put(297, b"root");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        self.tar.extend_from_slice(&header);
+        self.tar.extend_from_slice(content);
+        self.tar.resize(self.tar.len().next_multiple_of(512), 0);
+        self
+    }
+
+    /// The finished tar stream.
+    pub fn tar(&self) -> Vec<u8> {
+        let mut tar = self.tar.clone();
+        tar.resize(tar.len() + 1024, 0);
+        tar
+    }
+}
+
+/// An image that was written to a layout.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Its ID in the store: the hex digits of the config's digest.
+    pub id: String,
+    pub manifest_digest: String,
+    pub manifest: Vec<u8>,
+    pub diff_ids: Vec<String>,
+    pub layer_digests: Vec<String>,
+}
+
+/// The digest of `bytes`, as text.
+pub fn digest(bytes: &[u8]) -> String {
+    Digest::of(bytes).to_string()
+}
+
+fn blob(layout: &Path, bytes: &[u8]) -> String {
+    let digest = digest(bytes);
+    let path = layout.join("blobs").join(digest.replace(':', "/"));
+    fs::write(&path, bytes).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+    digest
+}
+
+/// Writes an image of `layers`, lowest first, to the OCI layout `layout` under `tag`.
+pub fn write_layout(layout: &Path, tag: &str, layers: &[Layer]) -> Built {
+    fs::create_dir_all(layout.join("blobs/sha256")).expect("a layout's folder can be made");
+    let mut diff_ids = Vec::new();
+    let mut layer_digests = Vec::new();
+    let mut descriptors = Vec::new();
+    for layer in layers {
+        let tar = layer.tar();
+        diff_ids.push(digest(&tar));
+        let (bytes, suffix) = match layer.compression {
+            Compression::None => (tar, ""),
+            Compression::Gzip => {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&tar).expect("memory takes everything");
+                (encoder.finish().expect("memory takes everything"), "+gzip")
+            }
+            Compression::Zstd => (
+                zstd::encode_all(tar.as_slice(), 1).expect("memory takes everything"),
+                "+zstd",
+            ),
+        };
+        let digest = blob(layout, &bytes);
+        descriptors.push(json!({
+            "mediaType": format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
+            "digest": digest,
+            "size": bytes.len(),
+        }));
+        layer_digests.push(digest);
+    }
+    let config = json!({
+        "created": "2024-01-01T00:00:00Z",
+        "architecture": "amd64",
+        "os": "linux",
+        "config": { "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    })
+    .to_string();
+    let config_digest = blob(layout, config.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": config_digest,
+            "size": config.len(),
+        },
+        "layers": descriptors,
+    })
+    .to_string()
+    .into_bytes();
+    let manifest_digest = blob(layout, &manifest);
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": manifest_digest,
+            "size": manifest.len(),
+            "annotations": { "org.opencontainers.image.ref.name": tag },
+        }],
+    });
+    fs::write(layout.join("index.json"), index.to_string()).expect("the index can be written");
+    fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .expect("the layout's mark can be written");
+    Built {
+        id: config_digest.trim_start_matches("sha256:").to_owned(),
+        manifest_digest,
+        manifest,
+        diff_ids,
+        layer_digests,
+    }
+}
+
+/// Debian's static busybox, which runs in any image.
+pub fn busybox() -> Vec<u8> {
+    fs::read(tool::find("busybox")).expect("busybox can be read")
+}
+
+/// An image that runs: busybox with a shell, data in a second layer, and changes of it in a third.
+pub fn write_busybox_layout(layout: &Path, tag: &str) -> Built {
+    let mut shell = Layer::new().dir("bin").program("bin/busybox", busybox());
+    for name in ["sh", "cat", "ls", "echo", "sha256sum", "true"] {
+        shell = shell.symlink(&format!("bin/{name}"), "busybox");
+    }
+    for name in ["dev", "proc", "sys", "etc", "run", "tmp"] {
+        shell = shell.dir(name);
+    }
+    let data = Layer::new()
+        .dir("data")
+        .file("data/greeting", "hello from layer two\n")
+        .file("data/removed", "hidden by layer three\n")
+        .file("data/large", vec![b'x'; 300_000]);
+    let changes = Layer::new()
+        .dir("data")
+        .whiteout("data/removed")
+        .file("data/added", "added by layer three\n")
+        .hard_link("data/linked", "data/added");
+    write_layout(layout, tag, &[shell, data, changes])
+}
+
+/// The same kind of image by umoci, as other people's tools write them. Returns its layer count.
+pub fn build_with_umoci(folder: &Path, layout: &Path, tag: &str) -> usize {
+    let image = format!("{}:{tag}", layout.display());
+    let source = folder.join("source");
+    let make = |path: &str| {
+        let path = source.join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder can be made");
+        path
+    };
+    fs::write(make("bin/busybox"), busybox()).expect("busybox can be copied");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(source.join("bin/busybox"), mode).expect("its mode can be set");
+    for name in ["sh", "cat", "ls"] {
+        std::os::unix::fs::symlink("busybox", source.join("bin").join(name)).expect("a link");
+    }
+    fs::write(make("etc/motd"), "welcome\n").expect("a file can be written");
+    fs::write(
+        make("srv/index.html"),
+        "<h1>This page comes from the image.</h1>\n",
+    )
+    .expect("a file can be written");
+    fs::write(make("srv/draft.html"), "removed by the last layer\n").expect("a file");
+
+    let umoci = |arguments: &[&str]| Tool::new("umoci").args(arguments).ok();
+    umoci(&["init", "--layout", layout.to_str().expect("UTF-8")]);
+    umoci(&["new", "--image", &image]);
+    for part in ["bin", "etc", "srv"] {
+        let from = source.join(part);
+        umoci(&[
+            "insert",
+            "--image",
+            &image,
+            from.to_str().expect("UTF-8"),
+            &format!("/{part}"),
+        ]);
+    }
+    umoci(&["insert", "--image", &image, "--whiteout", "/srv/draft.html"]);
+    umoci(&["config", "--image", &image, "--config.cmd", "/bin/sh"]);
+    4
+}

@@ -1,0 +1,24 @@
+//! What the tests with real programs, the demonstration and the benchmark share.
+//!
+//! | File | What |
+//! |---|---|
+//! | [`scratch`] | a temporary directory that is unmounted and removed whatever happens |
+//! | [`tool`] | other programs: found or a failure that says how to install them; run and checked |
+//! | [`image`] | OCI layouts, written by hand or by umoci |
+//! | [`registry`] | a real registry on a free loopback port, and pushing to it |
+//! | [`http`] | the little HTTP that pushing and looking at metrics need |
+//! | [`plugin`] | `strata node` as a child process, and its gRPC clients |
+
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "each user takes a part; helpers of tests fail by panicking and run programs"
+)]
+
+pub mod http;
+pub mod image;
+pub mod registry;
+pub mod scratch;
+pub mod tool;
