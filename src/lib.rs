@@ -10,6 +10,7 @@
     )
 )]
 
+pub mod archive;
 #[cfg(feature = "node")]
 pub mod cli;
 pub mod digest;

@@ -7,16 +7,20 @@
 //! |---|---|
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
+//! | [`node`] | devices, modes and times by name; paths for which a directory is the root |
 //! | [`replace`] | replacing a file atomically, and [`Durability`] |
 //! | [`record_lock`] | open-file-description locks over a whole file |
+//! | [`xattr`] | extended attributes |
 //! | [`fault`] | test hook in every call that changes something |
 
 pub mod dir;
 pub mod error;
 pub mod fault;
 pub mod file;
+pub mod node;
 pub mod record_lock;
 pub mod replace;
+pub mod xattr;
 
 pub use dir::{Dir, Entry};
 pub use error::Error;

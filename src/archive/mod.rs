@@ -1,0 +1,19 @@
+//! Layers as streams: compression, tar archives, and the recipes that rebuild them.
+//!
+//! | Module | What |
+//! |---|---|
+//! | [`compression`] | telling formats apart, decoding, encoding |
+//! | [`tar`] | reading and writing archives, every byte accounted for |
+//! | [`tar_split`] | the recipe from which the exact archive is rebuilt |
+//! | [`unpack`] | one pass: archive in, directory and recipe out |
+//! | [`id_shift`] | moving owners between a container's IDs and ours |
+
+pub mod compression;
+pub mod id_shift;
+pub mod tar;
+pub mod tar_split;
+pub mod unpack;
+
+mod names;
+
+pub use unpack::Whiteouts;

@@ -1,0 +1,430 @@
+//! Unpacking a layer: one pass over an archive that fills a directory and writes the recipe.
+//!
+//! Names never lead out of the directory: they are cleaned first, parents are resolved by the kernel with the
+//! directory as their root, and last components are never followed. What a layer may not bring (a
+//! device that would be a whiteout, overlay's own attributes, owners that don't fit) is refused or left
+//! out here, whatever made the archive.
+//!
+//! | Module | What |
+//! |---|---|
+//! | `member` | making one member |
+//! | `parents` | the directories that members lie in, kept open |
+//! | `whiteout` | deletions: kept as overlay's marks, or carried out |
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+
+use rustix::fs::Timespec;
+
+use super::id_shift::IdMaps;
+use super::names::{self, NameSet};
+use super::tar::{self, Entry, Kind, Time};
+use super::tar_split;
+use crate::sys::{self, Dir};
+use parents::Parents;
+
+mod member;
+mod parents;
+#[cfg(test)]
+mod tests;
+mod whiteout;
+
+/// What becomes of the deletions in a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// They become overlay's marks: 0/0 devices and the attribute `opaque`.
+    Overlay {
+        /// The attribute is `user.overlay.opaque` instead of `trusted.overlay.opaque`.
+        user_attributes: bool,
+    },
+    /// They are carried out: the directory holds the whole tree.
+    Apply,
+}
+
+impl Whiteouts {
+    /// The prefix of the attributes that belong to overlay alone; a layer may not bring them.
+    fn reserved_attributes(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Overlay {
+                user_attributes: true,
+            } => &[b"trusted.overlay.", b"user.overlay."],
+            _ => &[b"trusted.overlay."],
+        }
+    }
+}
+
+/// What an archive may amount to before it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Members.
+    pub entries: u64,
+    /// Bytes of all files together, holes among them.
+    pub bytes: u64,
+    /// Bytes of one name.
+    pub path: usize,
+}
+
+impl Default for Limits {
+    /// Only what the kernel sets: names of at most 4095 bytes.
+    fn default() -> Self {
+        Self {
+            entries: u64::MAX,
+            bytes: u64::MAX,
+            path: 4095,
+        }
+    }
+}
+
+/// How to unpack.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What becomes of deletions.
+    pub whiteouts: Whiteouts,
+    /// Where the owners in the archive are outside of the container.
+    pub id_maps: IdMaps,
+    /// What the archive may amount to.
+    pub limits: Limits,
+    /// Goes on when an owner can't be set.
+    pub ignore_chown_errors: bool,
+    /// Leaves out devices and attributes that the kernel refuses, as a user namespace demands.
+    pub in_user_namespace: bool,
+}
+
+impl Options {
+    /// No limits beyond the kernel's, owners as the archive says.
+    pub fn new(whiteouts: Whiteouts) -> Self {
+        Self {
+            whiteouts,
+            id_maps: IdMaps::default(),
+            limits: Limits::default(),
+            ignore_chown_errors: false,
+            in_user_namespace: false,
+        }
+    }
+}
+
+/// What was unpacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Bytes of files and of the targets of symbolic links, each inode counted once.
+    pub size: u64,
+    /// How many members the archive has.
+    pub entries: u64,
+    /// The users that own members, as the archive says.
+    pub uids: BTreeSet<u32>,
+    /// The groups.
+    pub gids: BTreeSet<u32>,
+    /// Extended attributes that the file system does not know, and so were left out.
+    pub skipped_attributes: u64,
+}
+
+/// Why an archive was not unpacked. What had been made until then stays in the directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnpackError {
+    /// It is no archive, truncated, or can't be read.
+    #[error(transparent)]
+    Archive(#[from] tar::Error),
+    /// A member may not be in a layer.
+    #[error("{reason}: {}", String::from_utf8_lossy(name))]
+    Forbidden {
+        /// Its name.
+        name: Vec<u8>,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// It amounts to more than is allowed.
+    #[error("the archive exceeds the limit of {allowed} {limit}")]
+    Limit {
+        /// What there is too much of.
+        limit: &'static str,
+        /// How much is allowed.
+        allowed: u64,
+    },
+    /// Two members have the same name.
+    #[error(transparent)]
+    Duplicate(#[from] tar_split::DuplicateName),
+    /// The directory can't be changed.
+    #[error(transparent)]
+    System(#[from] sys::Error),
+    /// The recipe can't be written.
+    #[error("write the tar-split file")]
+    Recipe(#[source] io::Error),
+}
+
+impl UnpackError {
+    /// True when the file system or a quota is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::System(error) => error.is_no_space(),
+            Self::Recipe(error) => {
+                matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Unpacks the uncompressed archive `tar` into `root` and writes its recipe.
+///
+/// The stream is read to its end. Owners and modes of members are set whatever the process's umask
+/// is; parents that the archive lacks are made as the umask says.
+///
+/// # Errors
+/// See [`UnpackError`].
+pub fn unpack<W: Write>(
+    tar: impl Read,
+    root: &Dir,
+    options: &Options,
+    mut recipe: Option<&mut tar_split::Writer<W>>,
+) -> Result<Summary, UnpackError> {
+    let mut reader = tar::Reader::new(tar);
+    let mut unpacker = Unpacker::new(root, options)?;
+    while let Some(entry) = reader.next_entry()? {
+        if let Some(recipe) = &mut recipe {
+            recipe.segment(reader.raw()).map_err(UnpackError::Recipe)?;
+            // Any number of global headers may have one name; they are in the segments.
+            if !recipe.claim(&entry.name) {
+                if entry.kind == Kind::GlobalHeader {
+                    continue;
+                }
+                return Err(tar_split::DuplicateName { name: entry.name }.into());
+            }
+        }
+        let mut payload = Payload {
+            reader: &mut reader,
+            checksum: recipe.is_some().then(tar_split::Checksum::new),
+            segment: None,
+        };
+        let mut raw = |bytes: &[u8]| match &mut recipe {
+            Some(recipe) => recipe.segment(bytes),
+            None => Ok(()),
+        };
+        if entry.sparse.is_some() {
+            payload.segment = Some(&mut raw);
+        }
+        unpacker.member(&entry, &mut payload)?;
+        // Members that were left out have a payload all the same.
+        while !payload.next()?.is_empty() {}
+        let checksum = payload.checksum.take();
+        if let Some(recipe) = &mut recipe {
+            let is_stored = entry.kind == Kind::Regular && entry.sparse.is_none();
+            let size = if is_stored { entry.size } else { 0 };
+            let checksum = checksum.map(tar_split::Checksum::finish);
+            recipe
+                .file(&entry.name, size, checksum)
+                .map_err(UnpackError::Recipe)?;
+        }
+    }
+    if let Some(recipe) = &mut recipe {
+        recipe.segment(reader.raw()).map_err(UnpackError::Recipe)?;
+    }
+    loop {
+        let bytes = reader.trailing()?;
+        if bytes.is_empty() {
+            break;
+        }
+        if let Some(recipe) = &mut recipe {
+            recipe.segment(bytes).map_err(UnpackError::Recipe)?;
+        }
+    }
+    unpacker.finish()
+}
+
+/// Where raw bytes go.
+type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+/// The payload of a member on its way: summed up, or noted raw when it is the stored part of a sparse file.
+struct Payload<'a, R> {
+    reader: &'a mut tar::Reader<R>,
+    checksum: Option<tar_split::Checksum>,
+    segment: Option<&'a mut Sink<'a>>,
+}
+
+/// A payload without the type of its stream.
+trait Bytes {
+    /// The next bytes; empty behind the last.
+    fn next(&mut self) -> Result<&[u8], UnpackError>;
+}
+
+impl<R: Read> Bytes for Payload<'_, R> {
+    fn next(&mut self) -> Result<&[u8], UnpackError> {
+        let bytes = self.reader.data()?;
+        match (&mut self.segment, &mut self.checksum) {
+            (Some(segment), _) => segment(bytes).map_err(UnpackError::Recipe)?,
+            (None, Some(checksum)) => checksum.update(bytes),
+            (None, None) => {}
+        }
+        Ok(bytes)
+    }
+}
+
+/// Who the process is to the file system, and what it does to new inodes.
+#[derive(Clone, Copy, Debug)]
+struct Defaults {
+    /// Who owns new inodes; unknown when they get another owner than the process has.
+    owner: Option<(u32, u32)>,
+    /// The bits that a new inode of mode 0777 has; none when that can't be told.
+    mode: u32,
+}
+
+/// The state of one run.
+struct Unpacker<'a> {
+    root: &'a Dir,
+    options: &'a Options,
+    parents: Parents<'a>,
+    defaults: Defaults,
+    /// Directories whose times are set at the end, when nothing changes them any more.
+    directories: Vec<(Vec<u8>, Timespec, Timespec)>,
+    /// What came with this layer; only kept where deletions are carried out.
+    unpacked: NameSet,
+    bytes: u64,
+    summary: Summary,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(root: &'a Dir, options: &'a Options) -> Result<Self, UnpackError> {
+        let mut defaults = Defaults::probe(root)?;
+        if options.whiteouts == Whiteouts::Apply {
+            // A directory of another layer may have a default ACL in place of the umask.
+            defaults.mode = 0;
+        }
+        Ok(Self {
+            root,
+            options,
+            parents: Parents::new(root, &options.id_maps)?,
+            defaults,
+            directories: Vec::new(),
+            unpacked: NameSet::default(),
+            bytes: 0,
+            summary: Summary::default(),
+        })
+    }
+
+    fn member(&mut self, entry: &Entry, payload: &mut dyn Bytes) -> Result<(), UnpackError> {
+        self.count(entry)?;
+        if entry.kind == Kind::GlobalHeader {
+            return Ok(());
+        }
+        let forbidden = |reason| {
+            Err(UnpackError::Forbidden {
+                name: entry.name.clone(),
+                reason,
+            })
+        };
+        let name = names::confine(&entry.name);
+        if entry.name.len() > self.options.limits.path {
+            return Err(UnpackError::Limit {
+                limit: "bytes of one name",
+                allowed: self.options.limits.path as u64,
+            });
+        }
+        if name
+            .split(|byte| *byte == b'/')
+            .any(|part| part.len() > 255)
+        {
+            return forbidden("a part of a name is longer than 255 bytes");
+        }
+        if name.is_empty() {
+            if entry.kind != Kind::Directory {
+                return forbidden("refusing to act on a non-directory entry as the archive root");
+            }
+            return self.root_directory(entry);
+        }
+        if self.whiteout(entry, &name)? {
+            return Ok(());
+        }
+        self.remember(&name);
+        let (parent, last) = names::split(&name);
+        let parent = self.parents.open(parent)?;
+        match entry.kind {
+            Kind::Regular => self.file(&parent, last, entry, payload),
+            Kind::Directory => self.directory(&parent, &name, entry),
+            Kind::Symlink => self.symlink(&parent, last, entry),
+            Kind::HardLink => self.hard_link(&parent, last, entry),
+            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => self.node(&parent, last, entry),
+            Kind::Other(_) => forbidden("unhandled tar header type"),
+            Kind::GlobalHeader => Ok(()),
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) -> Result<(), UnpackError> {
+        let limits = &self.options.limits;
+        self.summary.entries += 1;
+        if self.summary.entries > limits.entries {
+            return Err(UnpackError::Limit {
+                limit: "entries",
+                allowed: limits.entries,
+            });
+        }
+        self.bytes = self.bytes.saturating_add(entry.size);
+        if self.bytes > limits.bytes {
+            return Err(UnpackError::Limit {
+                limit: "bytes",
+                allowed: limits.bytes,
+            });
+        }
+        // The last number stands for "no owner" in the kernel.
+        let fits = |id: i64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        let (Some(uid), Some(gid)) = (fits(entry.uid), fits(entry.gid)) else {
+            return Err(UnpackError::Forbidden {
+                name: entry.name.clone(),
+                reason: "the user or group ID does not fit",
+            });
+        };
+        self.summary.uids.insert(uid);
+        self.summary.gids.insert(gid);
+        Ok(())
+    }
+
+    /// Remembers that `name` and the directories above it came with this layer.
+    fn remember(&mut self, name: &[u8]) {
+        if self.options.whiteouts != Whiteouts::Apply {
+            return;
+        }
+        let mut name = name;
+        while !name.is_empty() && self.unpacked.insert(name) {
+            name = names::split(name).0;
+        }
+    }
+
+    /// Sets the times of directories and gives the summary.
+    fn finish(mut self) -> Result<Summary, UnpackError> {
+        for (name, accessed, modified) in std::mem::take(&mut self.directories) {
+            if name.is_empty() {
+                self.root.set_times("", accessed, modified)?;
+                continue;
+            }
+            let (parent, last) = names::split(&name);
+            let result = self
+                .parents
+                .open(parent)
+                .and_then(|parent| Ok(parent.dir.set_times(path(last), accessed, modified)?));
+            match result {
+                // A later member may have taken its place.
+                Err(UnpackError::System(error)) if error.is_not_found() => {}
+                result => result?,
+            }
+        }
+        Ok(self.summary)
+    }
+}
+
+/// A name as the system calls take it.
+fn path(name: &[u8]) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(name))
+}
+
+/// Access and modification time of a member; Go never lets a file be read before it was written.
+fn times(entry: &Entry) -> (Timespec, Timespec) {
+    let accessed = entry.accessed.unwrap_or(entry.modified);
+    let timespec = |time: Time| Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
+    };
+    (
+        timespec(accessed.max(entry.modified)),
+        timespec(entry.modified),
+    )
+}
