@@ -6,14 +6,19 @@
 //! | [`tar`] | reading and writing archives, every byte accounted for |
 //! | [`tar_split`] | the recipe from which the exact archive is rebuilt |
 //! | [`unpack`] | one pass: archive in, directory and recipe out |
+//! | [`pack`] | directory in, archive out |
+//! | [`changes`] | what differs between trees, or between a layer and those below |
 //! | [`id_shift`] | moving owners between a container's IDs and ours |
 
+pub mod changes;
 pub mod compression;
 pub mod id_shift;
+pub mod pack;
 pub mod tar;
 pub mod tar_split;
 pub mod unpack;
 
+mod lowers;
 mod names;
 
 pub use unpack::Whiteouts;
