@@ -14,4 +14,8 @@ pub mod archive;
 #[cfg(feature = "node")]
 pub mod cli;
 pub mod digest;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod sys;
+#[cfg(feature = "node")]
+pub mod telemetry;

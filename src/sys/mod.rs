@@ -11,6 +11,7 @@
 //! | [`replace`] | replacing a file atomically, and [`Durability`] |
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`xattr`] | extended attributes |
+//! | [`socket`] | Unix sockets that nobody else may connect to |
 //! | [`fault`] | test hook in every call that changes something |
 
 pub mod dir;
@@ -20,6 +21,7 @@ pub mod file;
 pub mod node;
 pub mod record_lock;
 pub mod replace;
+pub mod socket;
 pub mod xattr;
 
 pub use dir::{Dir, Entry};

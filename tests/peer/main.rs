@@ -11,4 +11,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "node")]
+mod descriptor;
 mod fixtures;

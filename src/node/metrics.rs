@@ -1,0 +1,262 @@
+//! Every metric: name, labels, meaning.
+//!
+//! | Name | Labels | Meaning |
+//! |---|---|---|
+//! | `strata_operations_total` | `rpc`, `code` | calls answered |
+//! | `strata_operation_duration_seconds` | `rpc` | how long they took |
+//! | `strata_operations_in_flight` | `rpc` | calls being worked on |
+//! | `strata_volumes` | `lifecycle` | volumes in the store |
+//! | `strata_targets` | | places where volumes are published |
+//! | `strata_pulls_total` | `outcome` | pulls ended: `done`, `failed` |
+//! | `strata_pulls_in_flight` | | pulls under way |
+//! | `strata_pulled_bytes_total` | | bytes fetched from registries |
+//! | `strata_lane_waiting` | `lane` | operations that wait for a thread of the lane |
+//! | `strata_build_info` | `version` | always 1 |
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use super::lanes::Lanes;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RpcLabels {
+    rpc: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AnswerLabels {
+    rpc: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LaneLabels {
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LifecycleLabels {
+    lifecycle: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    operations: Family<AnswerLabels, Counter>,
+    durations: Family<RpcLabels, Histogram, fn() -> Histogram>,
+    in_flight: Family<RpcLabels, Gauge>,
+    volumes: Family<LifecycleLabels, Gauge>,
+    targets: Gauge,
+    pulls: Family<OutcomeLabels, Counter>,
+    pulls_in_flight: Gauge,
+    pulled_bytes: Counter,
+    waiting: Family<LaneLabels, Gauge>,
+    lanes: std::sync::OnceLock<Lanes>,
+}
+
+/// A call that is being worked on.
+#[derive(Debug)]
+#[must_use]
+pub struct InFlight {
+    rpc: &'static str,
+    gauge: Gauge,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+fn durations() -> Histogram {
+    // 0.5 ms to 262 s: a publish of a present image at one end, a pull at the other.
+    Histogram::new(exponential_buckets(0.0005, 2.0, 20))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Everything at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("strata"),
+            operations: Family::default(),
+            durations: Family::new_with_constructor(durations),
+            in_flight: Family::default(),
+            volumes: Family::default(),
+            targets: Gauge::default(),
+            pulls: Family::default(),
+            pulls_in_flight: Gauge::default(),
+            pulled_bytes: Counter::default(),
+            waiting: Family::default(),
+            lanes: std::sync::OnceLock::new(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("operations", "Calls answered", metrics.operations.clone());
+        registry.register(
+            "operation_duration_seconds",
+            "How long calls took",
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "operations_in_flight",
+            "Calls being worked on",
+            metrics.in_flight.clone(),
+        );
+        registry.register("volumes", "Volumes in the store", metrics.volumes.clone());
+        registry.register(
+            "targets",
+            "Places where volumes are published",
+            metrics.targets.clone(),
+        );
+        registry.register("pulls", "Pulls ended", metrics.pulls.clone());
+        registry.register(
+            "pulls_in_flight",
+            "Pulls under way",
+            metrics.pulls_in_flight.clone(),
+        );
+        registry.register(
+            "pulled_bytes",
+            "Bytes fetched from registries",
+            metrics.pulled_bytes.clone(),
+        );
+        registry.register(
+            "lane_waiting",
+            "Operations that wait for a thread of the lane",
+            metrics.waiting.clone(),
+        );
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        build
+            .get_or_create(&BuildLabels {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
+        registry.register("build_info", "The version that runs", build);
+        metrics
+    }
+
+    /// Shows these lanes too.
+    pub fn watch_lanes(&self, lanes: Lanes) {
+        // The lanes of a plugin are made once.
+        drop(self.lanes.set(lanes));
+    }
+
+    /// A call begins.
+    pub fn start(&self, rpc: &'static str) -> InFlight {
+        let gauge = self.in_flight.get_or_create(&RpcLabels { rpc }).clone();
+        gauge.inc();
+        InFlight { rpc, gauge }
+    }
+
+    /// A call ends with this code.
+    pub fn finish(&self, call: InFlight, code: &'static str, took: Duration) {
+        let rpc = call.rpc;
+        drop(call);
+        self.operations
+            .get_or_create(&AnswerLabels { rpc, code })
+            .inc();
+        self.durations
+            .get_or_create(&RpcLabels { rpc })
+            .observe(took.as_secs_f64());
+    }
+
+    /// How many calls are being worked on.
+    pub fn calls_in_flight(&self, rpcs: &[&'static str]) -> i64 {
+        rpcs.iter()
+            .map(|rpc| self.in_flight.get_or_create(&RpcLabels { rpc }).get())
+            .sum()
+    }
+
+    /// A volume came (`change` 1) or went (-1).
+    pub fn count_volume(&self, lifecycle: &'static str, change: i64) {
+        self.volumes
+            .get_or_create(&LifecycleLabels { lifecycle })
+            .inc_by(change);
+    }
+
+    /// There are so many targets now.
+    pub fn set_targets(&self, targets: usize) {
+        self.targets.set(i64::try_from(targets).unwrap_or(i64::MAX));
+    }
+
+    /// A pull begins.
+    pub fn pull_started(&self) {
+        self.pulls_in_flight.inc();
+    }
+
+    /// A pull ends.
+    pub fn pull_ended(&self, outcome: &'static str, bytes: u64) {
+        self.pulls_in_flight.dec();
+        self.pulled_bytes.inc_by(bytes);
+        self.pulls.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Everything in the text form that Prometheus reads.
+    pub fn text(&self) -> String {
+        for lane in self.lanes.get().iter().flat_map(|lanes| lanes.all()) {
+            let waiting = i64::try_from(lane.waiting()).unwrap_or(i64::MAX);
+            self.waiting
+                .get_or_create(&LaneLabels { lane: lane.name() })
+                .set(waiting);
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String can't fail");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_every_metric_of_the_table() {
+        let metrics = Metrics::new();
+        let call = metrics.start("Probe");
+        assert_eq!(metrics.calls_in_flight(&["Probe"]), 1);
+        metrics.finish(call, "OK", Duration::from_millis(3));
+        assert_eq!(metrics.calls_in_flight(&["Probe"]), 0);
+        metrics.count_volume("ephemeral", 1);
+        metrics.set_targets(2);
+        metrics.pull_started();
+        metrics.pull_ended("done", 7);
+        metrics.watch_lanes(Lanes::new(super::super::lanes::Limits::default()));
+        let text = metrics.text();
+        for line in [
+            r#"strata_operations_total{rpc="Probe",code="OK"} 1"#,
+            r#"strata_operation_duration_seconds_count{rpc="Probe"} 1"#,
+            r#"strata_operations_in_flight{rpc="Probe"} 0"#,
+            r#"strata_volumes{lifecycle="ephemeral"} 1"#,
+            "strata_targets 2",
+            r#"strata_pulls_total{outcome="done"} 1"#,
+            "strata_pulls_in_flight 0",
+            "strata_pulled_bytes_total 7",
+            r#"strata_lane_waiting{lane="mounts"} 0"#,
+            "strata_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The CSI node plugin.
+//!
+//! | File | What |
+//! |---|---|
+//! | [`csi`] | the wire: services, requests, status codes, sockets |
+//! | [`volume`] | volumes: what is asked for, what is found, what is done |
+//! | [`lanes`] | the only bridge from asynchronous code to blocking work |
+//! | [`health`] | readiness, and the HTTP endpoint that shows it |
+//! | [`metrics`] | what is counted |
+
+pub mod csi;
+pub mod health;
+pub mod lanes;
+pub mod metrics;
+pub mod volume;
+
+/// An error with everything that led to it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        // A transparent wrapper shows its source as itself.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = source.source();
+    }
+    text
+}

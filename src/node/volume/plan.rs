@@ -1,0 +1,359 @@
+//! From what is found to what is wanted: a pure comparison.
+//!
+//! A publish does what this plan says and nothing else. Whatever was interrupted before, by a kill or
+//! a time-out, is part of what is found; so every retry goes on from there, in any order.
+
+use super::attributes::MountFlags;
+use super::definition::{Definition, Lifecycle};
+
+/// Who may use a volume, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// One target, read and write.
+    SingleWriter,
+    /// One target, read only.
+    SingleReader,
+    /// Several targets on this node.
+    MultiWriter,
+}
+
+/// What is wanted of a publish, as far as the plan depends on it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What the volume is to be; `None` when it must exist already.
+    pub definition: Option<Definition>,
+    /// Flags of the mount at the target.
+    pub flags: MountFlags,
+    /// How many targets it may have.
+    pub access: Access,
+    /// Group that owns its root.
+    pub group: Option<u32>,
+}
+
+/// The volume as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundVolume {
+    /// No container has its ID.
+    Absent,
+    /// A container has its ID.
+    Present {
+        /// What it is.
+        definition: Box<Definition>,
+        /// Its mount is there.
+        is_mounted: bool,
+    },
+    /// A container has its ID that is no volume.
+    Stranger,
+}
+
+/// The target as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundTarget {
+    /// Nothing is there.
+    Missing,
+    /// An empty directory.
+    Directory,
+    /// The volume is there.
+    Published(MountFlags),
+    /// Something else is there.
+    Used(&'static str),
+}
+
+/// What a publish finds.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The volume.
+    pub volume: FoundVolume,
+    /// The target.
+    pub target: FoundTarget,
+    /// Whether the volume has other targets.
+    pub has_other_targets: bool,
+    /// This boot.
+    pub boot: Option<String>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Delete the container: its files may be torn by a crash of the system.
+    Discard,
+    /// Make the container, from the image, which is pulled when missing.
+    Create,
+    /// Mount it at the volume's own place.
+    Mount,
+    /// Give its root directory to the group.
+    GiveTo(u32),
+    /// Make the target directory.
+    MakeTarget,
+    /// Make it visible at the target.
+    Bind(MountFlags),
+}
+
+/// What is found can't become what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// The volume must exist and does not.
+    #[error("there is no such volume in this store")]
+    Unknown,
+    /// Another tool's container has the volume's ID.
+    #[error("a container that is no volume has its ID")]
+    Stranger,
+    /// The volume exists with another definition.
+    #[error("it exists with another {what}: {is}, not {wanted}")]
+    Definition {
+        /// What differs.
+        what: &'static str,
+        /// How it is.
+        is: String,
+        /// How it is wanted.
+        wanted: String,
+    },
+    /// It is at the target, mounted otherwise.
+    #[error("it is published at this target already, with other mount flags (read-only: {})", .is.read_only)]
+    Flags {
+        /// How it is mounted.
+        is: MountFlags,
+    },
+    /// Something else is at the target.
+    #[error("the target is in use: {what}")]
+    Target {
+        /// What is there.
+        what: &'static str,
+    },
+    /// A volume for one target has one.
+    #[error("it is published at another target, and its access mode allows one")]
+    SecondTarget,
+}
+
+/// The steps from what is found to what is wanted; none when they agree.
+///
+/// # Errors
+/// When no steps lead there.
+pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
+    if let FoundTarget::Used(what) = found.target {
+        return Err(Conflict::Target { what });
+    }
+    let mut steps = Vec::new();
+    match &found.volume {
+        FoundVolume::Stranger => return Err(Conflict::Stranger),
+        FoundVolume::Absent => match &wanted.definition {
+            None => return Err(Conflict::Unknown),
+            Some(_) => steps.extend([Step::Create, Step::Mount]),
+        },
+        FoundVolume::Present {
+            definition,
+            is_mounted,
+        } => {
+            if let Some(wanted) = &wanted.definition {
+                compare(definition, wanted)?;
+            }
+            if let FoundTarget::Published(flags) = found.target
+                && *is_mounted
+            {
+                return if flags == wanted.flags {
+                    Ok(Vec::new())
+                } else {
+                    Err(Conflict::Flags { is: flags })
+                };
+            }
+            if found.has_other_targets && wanted.access != Access::MultiWriter {
+                return Err(Conflict::SecondTarget);
+            }
+            if !is_mounted {
+                let is_torn = definition.lifecycle == Lifecycle::Ephemeral
+                    && definition.boot.is_some()
+                    && definition.boot != found.boot;
+                if is_torn {
+                    steps.extend([Step::Discard, Step::Create]);
+                }
+                steps.push(Step::Mount);
+            }
+        }
+    }
+    if let Some(group) = wanted.group {
+        steps.push(Step::GiveTo(group));
+    }
+    if found.target == FoundTarget::Missing {
+        steps.push(Step::MakeTarget);
+    }
+    steps.push(Step::Bind(wanted.flags));
+    Ok(steps)
+}
+
+fn compare(is: &Definition, wanted: &Definition) -> Result<(), Conflict> {
+    if is.has_origin_of(wanted) {
+        return Ok(());
+    }
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let (what, is, wanted) = if is.image != wanted.image {
+        ("image", or_none(&is.image), or_none(&wanted.image))
+    } else if is.platform != wanted.platform {
+        ("platform", or_none(&is.platform), or_none(&wanted.platform))
+    } else {
+        let of = |definition: &Definition| format!("{:?}", definition.lifecycle).to_lowercase();
+        ("lifecycle", of(is), of(wanted))
+    };
+    Err(Conflict::Definition { what, is, wanted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RW: MountFlags = MountFlags {
+        read_only: false,
+        no_exec: false,
+        suid: false,
+        no_atime: false,
+    };
+    const RO: MountFlags = MountFlags {
+        read_only: true,
+        ..RW
+    };
+
+    fn definition(image: &str) -> Definition {
+        let mut definition = Definition::new("csi-1", Lifecycle::Ephemeral);
+        definition.image = Some(image.to_owned());
+        definition.boot = Some("today".to_owned());
+        definition
+    }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            definition: Some(definition("a")),
+            flags: RW,
+            access: Access::SingleWriter,
+            group: None,
+        }
+    }
+
+    fn present(is_mounted: bool) -> FoundVolume {
+        FoundVolume::Present {
+            definition: Box::new(definition("a")),
+            is_mounted,
+        }
+    }
+
+    fn found(volume: FoundVolume, target: FoundTarget) -> Found {
+        Found {
+            volume,
+            target,
+            has_other_targets: false,
+            boot: Some("today".to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_interrupted_publish_goes_on_from_what_is_there() {
+        use FoundTarget::{Directory, Missing, Published};
+        use FoundVolume::Absent;
+        use Step::{Bind, Create, MakeTarget, Mount};
+        let cases = [
+            (
+                found(Absent, Missing),
+                vec![Create, Mount, MakeTarget, Bind(RW)],
+            ),
+            (found(Absent, Directory), vec![Create, Mount, Bind(RW)]),
+            (
+                found(present(false), Missing),
+                vec![Mount, MakeTarget, Bind(RW)],
+            ),
+            (found(present(true), Missing), vec![MakeTarget, Bind(RW)]),
+            (found(present(true), Directory), vec![Bind(RW)]),
+            (found(present(true), Published(RW)), vec![]),
+        ];
+        for (found, steps) in cases {
+            assert_eq!(plan(&wanted(), &found), Ok(steps), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn conflicts_are_told() {
+        let a = || found(present(true), FoundTarget::Missing);
+        let second = Found {
+            has_other_targets: true,
+            ..a()
+        };
+        assert_eq!(plan(&wanted(), &second), Err(Conflict::SecondTarget));
+        let several = Wanted {
+            access: Access::MultiWriter,
+            ..wanted()
+        };
+        assert_eq!(
+            plan(&several, &second),
+            Ok(vec![Step::MakeTarget, Step::Bind(RW)])
+        );
+        assert_eq!(
+            plan(&wanted(), &found(present(true), FoundTarget::Published(RO))),
+            Err(Conflict::Flags { is: RO })
+        );
+        assert_eq!(
+            plan(
+                &wanted(),
+                &found(present(true), FoundTarget::Used("a file"))
+            ),
+            Err(Conflict::Target { what: "a file" })
+        );
+        assert_eq!(
+            plan(
+                &wanted(),
+                &found(FoundVolume::Stranger, FoundTarget::Missing)
+            ),
+            Err(Conflict::Stranger)
+        );
+        let other = Wanted {
+            definition: Some(definition("b")),
+            ..wanted()
+        };
+        assert!(matches!(
+            plan(&other, &a()),
+            Err(Conflict::Definition { what: "image", .. })
+        ));
+        let claim = Wanted {
+            definition: None,
+            ..wanted()
+        };
+        assert_eq!(
+            plan(&claim, &found(FoundVolume::Absent, FoundTarget::Missing)),
+            Err(Conflict::Unknown)
+        );
+    }
+
+    #[test]
+    fn after_another_boot_torn_files_start_anew_unless_they_are_kept_safe() {
+        let mut later = found(present(false), FoundTarget::Directory);
+        later.boot = Some("tomorrow".to_owned());
+        assert_eq!(
+            plan(&wanted(), &later),
+            Ok(vec![
+                Step::Discard,
+                Step::Create,
+                Step::Mount,
+                Step::Bind(RW)
+            ])
+        );
+        let mut kept = definition("a");
+        kept.boot = None;
+        later.volume = FoundVolume::Present {
+            definition: Box::new(kept),
+            is_mounted: false,
+        };
+        assert_eq!(
+            plan(&wanted(), &later),
+            Ok(vec![Step::Mount, Step::Bind(RW)])
+        );
+    }
+
+    #[test]
+    fn the_group_is_given_before_the_volume_is_seen() {
+        let wanted = Wanted {
+            group: Some(1000),
+            ..wanted()
+        };
+        assert_eq!(
+            plan(&wanted, &found(present(true), FoundTarget::Directory)),
+            Ok(vec![Step::GiveTo(1000), Step::Bind(RW)])
+        );
+    }
+}
