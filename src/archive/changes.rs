@@ -108,8 +108,11 @@ fn is_same_time(old: &Stat, new: &Stat) -> bool {
             || new.st_mtime_nsec == 0)
 }
 
+/// Key and value of an extended attribute.
+type Attribute = (Vec<u8>, Vec<u8>);
+
 /// The attributes that count as contents.
-fn attributes(dir: &Dir, name: &OsStr) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn attributes(dir: &Dir, name: &OsStr) -> Result<Vec<Attribute>, Error> {
     let mut keys = dir.attributes(name)?;
     keys.retain(|key| key == b"security.capability" || key.starts_with(b"user."));
     keys.sort_unstable();
@@ -208,11 +211,12 @@ impl Comparison<'_> {
             Some(maps) => maps.to_container(stat.st_uid, stat.st_gid),
             None => Some((stat.st_uid, stat.st_gid)),
         };
-        // Size and time of a directory tell of its names, which are compared by themselves.
+        // The size of a directory tells of the file system, not of what is in it.
         if old.st_mode != new.st_mode
             || owner(self.old_maps, old) != owner(Some(self.new_maps), new)
             || old.st_rdev != new.st_rdev
-            || !is_dir(new) && (!is_same_time(old, new) || old.st_size != new.st_size)
+            || !is_same_time(old, new)
+            || !is_dir(new) && old.st_size != new.st_size
         {
             return Ok(true);
         }
@@ -407,8 +411,8 @@ mod tests {
              echo 3 > old/b/gone/x; ln -s one old/link; echo 4 > old/kind; echo 5 > old/owner; \
              find old -exec touch -hd @1000.5 {} +; cp -a old new; \
              echo 11 > new/a/deep/file; rm -r new/b/gone; ln -sfn two new/link; \
-             rm new/kind; mkdir new/kind; touch new/kind/x; chown 5 new/owner; mkdir new/z; \
-             touch new/z/z; touch -hd @1000.5 new/link; touch -d @2000 new/same; \
+             rm new/kind; mkdir new/kind; touch -d @1000.5 new/a new/b; touch new/kind/x; chown 5 new/owner; mkdir new/z; \
+             touch new/z/z; touch -hd @1000.5 new/link; touch -d @2000 new/same new/a/deep; \
              ln old/kept new/hard; touch -d @1000 new/kept",
         );
         let (old, new) = (dir.open_dir("old").unwrap(), dir.open_dir("new").unwrap());
@@ -424,6 +428,7 @@ mod tests {
             "A /kind/x",
             "C /link",
             "C /owner",
+            "C /same",
             "A /z",
             "A /z/z",
         ];

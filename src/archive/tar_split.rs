@@ -18,7 +18,7 @@ type Table = crc::Table<16>;
 static CRC: crc::Crc<u64, Table> = crc::Crc::<u64, Table>::new(&crc::CRC_64_GO_ISO);
 
 /// Segments are cut at this length.
-const MAX_SEGMENT: usize = 1 << 20;
+pub(super) const MAX_SEGMENT: usize = 1 << 20;
 
 /// Longer lines are damage: the longest segment of Go's is bounded by its headers of 1 MiB each.
 const MAX_LINE: u64 = 256 << 20;

@@ -13,4 +13,5 @@ mod support;
 
 #[cfg(feature = "node")]
 mod descriptor;
+mod archive;
 mod fixtures;

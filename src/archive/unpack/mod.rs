@@ -219,13 +219,26 @@ pub fn unpack<W: Write>(
     if let Some(recipe) = &mut recipe {
         recipe.segment(reader.raw()).map_err(UnpackError::Recipe)?;
     }
+    let mut trailing = Vec::new();
     loop {
         let bytes = reader.trailing()?;
-        if bytes.is_empty() {
-            break;
+        if recipe.is_some() {
+            trailing.extend_from_slice(bytes);
         }
+        let is_end = bytes.is_empty();
+        // Gathered, as Go does, so that a long tail has few segments.
+        let ready = match is_end {
+            true => trailing.len(),
+            false => trailing.len() - trailing.len() % tar_split::MAX_SEGMENT,
+        };
         if let Some(recipe) = &mut recipe {
-            recipe.segment(bytes).map_err(UnpackError::Recipe)?;
+            recipe
+                .segment(&trailing[..ready])
+                .map_err(UnpackError::Recipe)?;
+        }
+        trailing.drain(..ready);
+        if is_end {
+            break;
         }
     }
     unpacker.finish()
