@@ -16,6 +16,7 @@ pub mod cli;
 pub mod digest;
 #[cfg(feature = "node")]
 pub mod node;
+pub mod store;
 pub mod sys;
 #[cfg(feature = "node")]
 pub mod telemetry;

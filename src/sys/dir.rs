@@ -563,6 +563,14 @@ impl Dir {
         fs::fsync(&self.fd).map_err(self.fail("sync", Path::new("")))
     }
 
+    /// Makes everything on this directory's file system durable: one call for many files.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub fn sync_file_system(&self) -> Result<(), Error> {
+        fs::syncfs(&self.fd).map_err(self.fail("sync the file system of", Path::new("")))
+    }
+
     /// Sets permission bits of this directory, set-id bits among them.
     ///
     /// # Errors

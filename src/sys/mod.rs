@@ -12,16 +12,20 @@
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`xattr`] | extended attributes |
 //! | [`socket`] | Unix sockets that nobody else may connect to |
+//! | [`mount`] | mounting: overlays, binds, unmounts |
+//! | [`tree`] | copying a directory tree |
 //! | [`fault`] | test hook in every call that changes something |
 
 pub mod dir;
 pub mod error;
 pub mod fault;
 pub mod file;
+pub mod mount;
 pub mod node;
 pub mod record_lock;
 pub mod replace;
 pub mod socket;
+pub mod tree;
 pub mod xattr;
 
 pub use dir::{Dir, Entry};

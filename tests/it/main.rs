@@ -10,3 +10,4 @@
 mod architecture;
 #[cfg(feature = "node")]
 mod cli;
+mod store;

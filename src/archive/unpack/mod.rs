@@ -114,6 +114,8 @@ pub struct Summary {
     pub uids: BTreeSet<u32>,
     /// The groups.
     pub gids: BTreeSet<u32>,
+    /// The archive says what the root directory is: mode, owner and time.
+    pub has_root: bool,
     /// Extended attributes that the file system does not know, and so were left out.
     pub skipped_attributes: u64,
 }
@@ -342,6 +344,7 @@ impl<'a> Unpacker<'a> {
             if entry.kind != Kind::Directory {
                 return forbidden("refusing to act on a non-directory entry as the archive root");
             }
+            self.summary.has_root = true;
             return self.root_directory(entry);
         }
         if self.whiteout(entry, &name)? {

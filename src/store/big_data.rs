@@ -1,0 +1,254 @@
+//! Named blobs beside a record: their files, sizes and digests.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::error::{Error, Kind};
+use super::staging::Entry;
+use super::transaction::Scope;
+use super::{BigDataItem, Store};
+use crate::digest::Digest;
+
+/// The file that holds the item `key`: the key itself if it is made of `a`-`z`, `0`-`9` and `.`, else
+/// `=` and its base64.
+///
+/// # Errors
+/// When that is no single path component: such an item could not be stored.
+pub fn file_name(key: &str) -> Result<String, Error> {
+    let is_plain = key
+        .bytes()
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.'));
+    let name = if is_plain {
+        key.to_owned()
+    } else {
+        format!("={}", STANDARD.encode(key))
+    };
+    if matches!(name.as_str(), "" | "." | "..") || name.contains('/') || name.len() > 255 {
+        return Err(Error::BigDataName);
+    }
+    Ok(name)
+}
+
+/// What a record says of its big data.
+struct Listed {
+    id: String,
+    keys: Vec<String>,
+    size: Option<i64>,
+    digest: Option<Digest>,
+    /// Which store's folders hold the files: 0 for our own, else the number of the additional one.
+    store: usize,
+}
+
+impl Store {
+    fn listed(&self, kind: Kind, object: &str, key: &str) -> Result<Listed, Error> {
+        let unknown = || Error::Unknown(kind);
+        match kind {
+            Kind::Layer => {
+                let layer = self.find_layer(object)?.ok_or_else(unknown)?;
+                let store = self.store_of(layer.is_read_only, kind, &layer.id)?;
+                let keys = layer.big_data_names.clone();
+                Ok(Listed {
+                    id: layer.id.clone(),
+                    keys,
+                    size: None,
+                    digest: None,
+                    store,
+                })
+            }
+            Kind::Image => {
+                let image = self.find_image(object)?.ok_or_else(unknown)?;
+                let store = self.store_of(image.is_read_only, kind, &image.id)?;
+                Ok(Listed {
+                    id: image.id.clone(),
+                    keys: image.big_data_names.clone(),
+                    size: image.big_data_sizes.get(key).copied(),
+                    digest: image.big_data_digests.get(key).cloned(),
+                    store,
+                })
+            }
+            Kind::Container => {
+                let container = self.find_container(object)?.ok_or_else(unknown)?;
+                Ok(Listed {
+                    id: container.id.clone(),
+                    keys: container.big_data_names.clone(),
+                    size: container.big_data_sizes.get(key).copied(),
+                    digest: container.big_data_digests.get(key).cloned(),
+                    store: 0,
+                })
+            }
+        }
+    }
+
+    fn store_of(&self, is_read_only: bool, kind: Kind, id: &str) -> Result<usize, Error> {
+        if !is_read_only {
+            return Ok(0);
+        }
+        for (number, other) in self.0.others.iter().enumerate() {
+            let has_it = match kind {
+                Kind::Layer => other.layers.read(|table| table.find_id(id).is_some())?,
+                Kind::Image => match &other.images {
+                    Some(images) => images.read(|table| table.find_id(id).is_some())?,
+                    None => false,
+                },
+                Kind::Container => false,
+            };
+            if has_it {
+                return Ok(number + 1);
+            }
+        }
+        Err(Error::Unknown(kind))
+    }
+
+    /// The keys of an object's big data, in the order in which they came.
+    ///
+    /// # Errors
+    /// When the object is unknown.
+    pub fn list_big_data(&self, kind: Kind, object: &str) -> Result<Vec<String>, Error> {
+        Ok(self.listed(kind, object, "")?.keys)
+    }
+
+    /// The bytes of one item.
+    ///
+    /// # Errors
+    /// When the object or the item is unknown, or can't be read.
+    pub fn big_data(&self, kind: Kind, object: &str, key: &str) -> Result<Vec<u8>, Error> {
+        let listed = self.listed(kind, object, key)?;
+        let inner = &self.0;
+        let home = match (kind, listed.store) {
+            (Kind::Layer, 0) => inner.layers.dir(),
+            (Kind::Image, 0) => inner.images.dir(),
+            (Kind::Container, _) => inner.containers.dir(),
+            (Kind::Layer, other) => inner.others[other - 1].layers.dir(),
+            (Kind::Image, other) => match &inner.others[other - 1].images {
+                Some(images) => images.dir(),
+                None => return Err(Error::Unknown(kind)),
+            },
+        };
+        let bytes = match home.find_dir(&listed.id)? {
+            Some(dir) => dir.find(file_name(key)?)?,
+            None => None,
+        };
+        bytes.ok_or_else(|| Error::NoBigData {
+            kind,
+            key: key.to_owned(),
+        })
+    }
+
+    /// The size of one item in bytes.
+    ///
+    /// # Errors
+    /// When the object or the item is unknown.
+    pub fn big_data_size(&self, kind: Kind, object: &str, key: &str) -> Result<u64, Error> {
+        match self.listed(kind, object, key)?.size {
+            Some(size) => Ok(size.unsigned_abs()),
+            None => match self.big_data(kind, object, key) {
+                Ok(bytes) => Ok(bytes.len() as u64),
+                Err(Error::NoBigData { .. }) => Err(Error::SizeUnknown),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// The recorded digest of one item.
+    ///
+    /// # Errors
+    /// When the object is unknown, or no digest is recorded.
+    pub fn big_data_digest(&self, kind: Kind, object: &str, key: &str) -> Result<Digest, Error> {
+        self.listed(kind, object, key)?
+            .digest
+            .ok_or(Error::DigestUnknown)
+    }
+
+    /// Stores an item, replacing one with the same key.
+    ///
+    /// # Errors
+    /// When the object is unknown or an additional store's, the key can't name a file, or it can't be
+    /// written.
+    pub fn set_big_data(&self, kind: Kind, object: &str, item: BigDataItem) -> Result<(), Error> {
+        let name = file_name(&item.key)?;
+        let entry = self.0.staging.entry()?;
+        entry
+            .create_dir()?
+            .write_new(&name, &item.bytes, 0o600)?
+            .sync_data()?;
+        let object = object.to_owned();
+        let scope = match kind {
+            Kind::Layer => Scope::LAYERS,
+            Kind::Image => Scope::IMAGES,
+            Kind::Container => Scope::CONTAINERS,
+        };
+        self.write(scope, move |transaction| {
+            transaction.require_durable();
+            let store = transaction.store;
+            let size = item.bytes.len() as i64;
+            let digest = item.recorded_digest();
+            let key = item.key;
+            let (home, id) = match kind {
+                Kind::Layer => {
+                    let found = transaction.layers().find(&object);
+                    let mut layer = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
+                    if !layer.big_data_names.contains(&key) {
+                        layer.big_data_names.push(key);
+                    }
+                    let id = layer.id.clone();
+                    transaction.layers().put(layer, 0);
+                    (store.layers.dir(), id)
+                }
+                Kind::Image => {
+                    let found = transaction.images().find(&object);
+                    let mut image = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
+                    if !image.big_data_names.contains(&key) {
+                        image.big_data_names.push(key.clone());
+                    }
+                    image.big_data_sizes.insert(key.clone(), size);
+                    image.big_data_digests.insert(key, digest);
+                    image.settle_digest();
+                    let id = image.id.clone();
+                    transaction.images().put(image, 0);
+                    (store.images.dir(), id)
+                }
+                Kind::Container => {
+                    let found = transaction.containers().find(&object);
+                    let mut container = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
+                    if !container.big_data_names.contains(&key) {
+                        container.big_data_names.push(key.clone());
+                    }
+                    container.big_data_sizes.insert(key.clone(), size);
+                    container.big_data_digests.insert(key, digest);
+                    let id = container.id.clone();
+                    transaction.containers().put(container, 0);
+                    (store.containers.dir(), id)
+                }
+            };
+            put_file(&entry, &name, &home.ensure_dir(&id, 0o700)?)
+        })
+    }
+}
+
+fn put_file(entry: &Entry, name: &str, to: &crate::sys::Dir) -> Result<(), Error> {
+    entry
+        .folder()
+        .open_dir(entry.name())?
+        .rename(name, to, name)?;
+    Ok(to.sync()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_go_uses() {
+        assert_eq!(file_name("manifest").unwrap(), "manifest");
+        assert!(
+            file_name("manifest-sha256:00")
+                .unwrap()
+                .starts_with("=bWFuaWZlc3Qtc2hhMjU2Oj")
+        );
+        for bad in ["", ".", "..", "????", &"x".repeat(300)] {
+            assert!(file_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

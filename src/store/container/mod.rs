@@ -1,0 +1,278 @@
+//! Containers: a writable layer and its record; not a running process.
+
+pub mod record;
+
+use std::sync::Arc;
+
+use super::big_data;
+use super::driver::PrepareOptions;
+use super::error::{Error, Kind};
+use super::flags::Flags;
+use super::id;
+use super::image::record::ImageRecord;
+use super::layer::record::LayerRecord;
+use super::layer::stage::StagedLayer;
+use super::mounting::{Mounting, mount_recorded};
+use super::staging::Entry;
+use super::time::Time;
+use super::transaction::{Scope, Transaction};
+use super::{BigDataItem, Store};
+use crate::digest::Digest;
+use record::ContainerRecord;
+
+/// What a new container shall be.
+#[derive(Clone, Debug, Default)]
+pub struct NewContainer {
+    /// Its ID; drawn when empty.
+    pub id: Option<String>,
+    /// Names, which nobody may have.
+    pub names: Vec<String>,
+    /// ID, name or prefix of the image; `None` for an empty root, or with `parent`.
+    pub image: Option<String>,
+    /// ID of the layer to stand on, for a container without image.
+    pub parent: Option<String>,
+    /// The caller's text.
+    pub metadata: String,
+    /// Its contents need not survive a loss of power, and its layer is mounted `volatile`.
+    pub is_volatile: bool,
+    /// Records go to the volatile files, which peers before 1.45 do not read.
+    pub in_volatile_files: bool,
+    /// Creation returns only when a loss of power can't undo it.
+    pub is_durable: bool,
+    /// Options for mounting its layer.
+    pub mount_options: Vec<String>,
+    /// SELinux label of the mount and of the processes.
+    pub labels: Option<(String, String)>,
+    /// Blobs to store with it.
+    pub big_data: Vec<BigDataItem>,
+    /// Files for its `userdata` directory, there before the record is: name and contents.
+    pub userdata: Vec<(String, Vec<u8>)>,
+    /// Mounts it in the same critical section.
+    pub mount: Option<Mounting>,
+}
+
+impl NewContainer {
+    fn record(&self, id: &str, image: Option<&ImageRecord>) -> ContainerRecord {
+        let mut flags = Flags::default();
+        let (mount, process) = self.labels.clone().unwrap_or_default();
+        flags.set(Flags::MOUNT_LABEL, &mount);
+        flags.set(Flags::PROCESS_LABEL, &process);
+        if !self.mount_options.is_empty() {
+            flags.set(Flags::MOUNT_OPTIONS, &self.mount_options);
+        }
+        if self.is_volatile {
+            flags.set(Flags::VOLATILE, &true);
+        }
+        let mut record = ContainerRecord {
+            id: id.to_owned(),
+            names: self.names.clone(),
+            image: image.map(|image| image.id.clone()).unwrap_or_default(),
+            layer: id::of_container_layer(id),
+            metadata: self.metadata.clone(),
+            created: Time::now(),
+            flags,
+            ..ContainerRecord::default()
+        };
+        for item in &self.big_data {
+            record.big_data_names.push(item.key.clone());
+            record
+                .big_data_sizes
+                .insert(item.key.clone(), item.bytes.len() as i64);
+            record
+                .big_data_digests
+                .insert(item.key.clone(), Digest::of(&item.bytes));
+        }
+        record
+    }
+}
+
+impl Store {
+    /// Creates a container: a writable layer on the image's top layer, and its record.
+    ///
+    /// # Errors
+    /// When the ID or a name is taken, the image is unknown, or something can't be written; nothing is
+    /// left. When only the mount asked for fails, the container stays.
+    pub fn create_container(&self, new: NewContainer) -> Result<Arc<ContainerRecord>, Error> {
+        let id = new.id.clone().unwrap_or_else(id::random);
+        if !id::is_safe(&id) {
+            return Err(Error::InvalidId(id));
+        }
+        for item in &new.big_data {
+            big_data::file_name(&item.key)?;
+        }
+        let image = match new.image.as_deref().filter(|key| !key.is_empty()) {
+            None => None,
+            Some(key) => Some(self.known_image(key)?.ok_or(Error::Unknown(Kind::Image))?),
+        };
+        let parent = match &image {
+            Some(image) => Some(image.layer.clone()).filter(|layer| !layer.is_empty()),
+            None => new.parent.clone(),
+        };
+        let options = PrepareOptions {
+            read_write: true,
+            durable: new.is_durable,
+            ..PrepareOptions::default()
+        };
+        let staged = self.0.stage_empty(parent.as_deref(), &options)?;
+        let files = self.stage_container_files(&new)?;
+        self.write(Scope::ALL, move |transaction| {
+            transaction.create_container(&id, new, image.as_deref(), &staged, files)
+        })
+    }
+
+    /// The image that `key` finds: as this process knows it, else as it is on disk.
+    fn known_image(&self, key: &str) -> Result<Option<Arc<ImageRecord>>, Error> {
+        let known = self
+            .0
+            .images
+            .peek(|table| table.find_id(key).map(|row| Arc::clone(&row.record)));
+        match known {
+            Some(image) => Ok(Some(image)),
+            None => Ok(self.find_image(key)?.map(|found| found.record)),
+        }
+    }
+
+    /// Prepares the container's directory with its big data and userdata.
+    fn stage_container_files(&self, new: &NewContainer) -> Result<Option<Entry>, Error> {
+        if new.big_data.is_empty() && new.userdata.is_empty() {
+            return Ok(None);
+        }
+        let entry = self.0.staging.entry()?;
+        let dir = entry.create_dir()?;
+        for item in &new.big_data {
+            let file = dir.write_new(big_data::file_name(&item.key)?, &item.bytes, 0o600)?;
+            if new.is_durable {
+                file.sync_data()?;
+            }
+        }
+        if !new.userdata.is_empty() {
+            let userdata = dir.ensure_dir("userdata", 0o700)?;
+            for (name, bytes) in &new.userdata {
+                let file = userdata.write_new(name, bytes, 0o600)?;
+                if new.is_durable {
+                    file.sync_data()?;
+                }
+            }
+            if new.is_durable {
+                userdata.sync()?;
+            }
+        }
+        if new.is_durable {
+            dir.sync()?;
+        }
+        Ok(Some(entry))
+    }
+}
+
+impl Transaction<'_> {
+    fn create_container(
+        &mut self,
+        id: &str,
+        new: NewContainer,
+        image: Option<&ImageRecord>,
+        staged: &StagedLayer,
+        files: Option<Entry>,
+    ) -> Result<Arc<ContainerRecord>, Error> {
+        if self.containers().find_id(id).is_some() {
+            return Err(Error::DuplicateId);
+        }
+        for name in &new.names {
+            if let Some(owner) = self.containers().owner_of(name) {
+                let kind = Kind::Container;
+                return Err(Error::DuplicateName {
+                    kind,
+                    name: name.clone(),
+                    owner,
+                });
+            }
+        }
+        if let Some(image) = image {
+            self.check_image_unchanged(image)?;
+        }
+        let store = self.store;
+        if let Some(parent) = &staged.parent
+            && self.layers().find_id(parent).is_none()
+            && !store.is_in_other_store(parent)?
+        {
+            return Err(Error::Unknown(Kind::Layer));
+        }
+        let record = new.record(id, image);
+        // No container has it, so a layer of this ID is what a crash left of an earlier attempt.
+        if self.layers().find_id(&record.layer).is_some() {
+            self.layers().remove(&record.layer);
+            self.discard_layer(&record.layer)?;
+        }
+        let file = usize::from(new.in_volatile_files);
+        if new.is_durable {
+            self.require_durable();
+        }
+        let layer = LayerRecord {
+            id: record.layer.clone(),
+            parent: staged.parent.clone().unwrap_or_default(),
+            mount_label: new
+                .labels
+                .as_ref()
+                .map(|(mount, _)| mount.clone())
+                .unwrap_or_default(),
+            created: record.created,
+            ..LayerRecord::default()
+        };
+        self.adopt_layer(staged, layer, file)?;
+        if let Some(entry) = files {
+            self.adopt_directory(&entry, Kind::Container, id)?;
+        }
+        let layer = record.layer.clone();
+        self.containers().put(record, file);
+        if let Some(mounting) = new.mount {
+            self.after_save(move |transaction| {
+                mount_recorded(transaction, &layer, &mounting).map(drop)
+            });
+        }
+        self.containers()
+            .find_id(id)
+            .ok_or(Error::Unknown(Kind::Container))
+    }
+
+    fn check_image_unchanged(&mut self, image: &ImageRecord) -> Result<(), Error> {
+        if let Some(now) = self.images().find_id(&image.id) {
+            return if now.layer == image.layer {
+                Ok(())
+            } else {
+                Err(Error::Changed(Kind::Image))
+            };
+        }
+        for other in self
+            .store
+            .others
+            .iter()
+            .filter_map(|other| other.images.as_ref())
+        {
+            if other.read(|table| table.find_id(&image.id).is_some())? {
+                return Ok(());
+            }
+        }
+        Err(Error::Unknown(Kind::Image))
+    }
+
+    /// Moves a staged directory to where the objects of `kind` have their data, under `id`. What a crash
+    /// left there goes to the trash.
+    pub(in crate::store) fn adopt_directory(
+        &mut self,
+        entry: &Entry,
+        kind: Kind,
+        id: &str,
+    ) -> Result<(), Error> {
+        let store = self.store;
+        let home = match kind {
+            Kind::Layer => store.layers.dir(),
+            Kind::Image => store.images.dir(),
+            Kind::Container => store.containers.dir(),
+        };
+        let old = store.staging.entry()?;
+        if old.take_in(home, id)? {
+            self.throw_away(old);
+        }
+        entry.folder().rename_new(entry.name(), home, id)?;
+        Ok(())
+    }
+}

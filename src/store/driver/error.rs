@@ -1,0 +1,73 @@
+//! [`DriverError`]: why layers could not become directories.
+
+use crate::archive::pack::PackError;
+use crate::sys;
+
+/// A failure of a driver.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// Strata has no driver of this name.
+    #[error("driver not supported: {0:?}: this build has overlay and vfs")]
+    Unknown(String),
+    /// An option's text has no `=`.
+    #[error("unable to parse key/value option: {0}")]
+    OptionSyntax(String),
+    /// An option for a driver that nobody has.
+    #[error("unknown driver {driver:?} in option {option:?}")]
+    OptionDriver {
+        /// The part before the dot.
+        driver: String,
+        /// The whole option.
+        option: String,
+    },
+    /// An option that the driver does not have.
+    #[error("unknown option {key:?} ({option:?})")]
+    OptionKey {
+        /// The key.
+        key: String,
+        /// The whole option.
+        option: String,
+    },
+    /// An option whose value makes no sense, or that Strata does not offer.
+    #[error("option {option:?}: {reason}")]
+    OptionValue {
+        /// The whole option.
+        option: String,
+        /// What is wrong, or what is offered instead.
+        reason: &'static str,
+    },
+    /// The home's file system can't hold layers of this driver.
+    #[error("prerequisites for driver not satisfied (wrong filesystem?): {0}")]
+    Prerequisites(String),
+    /// The layer has no directory, though a record or a child says so.
+    #[error("layer {0} has no directory in the driver's home")]
+    Missing(String),
+    /// The layer's files say nothing usable.
+    #[error("layer {id} is damaged: {reason}")]
+    Damaged {
+        /// The layer.
+        id: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The kernel mounts no overlay of that many layers.
+    #[error("layer {id} stands on {found} layers: at most {limit} can be mounted")]
+    TooDeep {
+        /// The layer.
+        id: String,
+        /// How many are below.
+        found: usize,
+        /// How many may be.
+        limit: usize,
+    },
+    /// A mount option that the driver does not have.
+    #[error("mount option {0:?} is not supported by this driver")]
+    MountOption(String),
+    /// A tree could not be written as a tar.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The system failed.
+    #[error(transparent)]
+    Io(#[from] sys::Error),
+}

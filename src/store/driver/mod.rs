@@ -1,0 +1,251 @@
+//! How layers become directories: the [`Driver`] trait and its implementations.
+//!
+//! | Driver | A layer is | Mounting |
+//! |---|---|---|
+//! | [`overlay`] | the difference to its parent, in `<id>/diff` | an overlay over its ancestors |
+//! | [`vfs`] | a whole tree, in `dir/<id>` | nothing: the directory itself |
+
+mod error;
+pub mod options;
+pub mod overlay;
+pub mod vfs;
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub use error::DriverError;
+pub use options::DriverOptions;
+
+use crate::archive::Whiteouts;
+use crate::archive::changes::Change;
+use crate::sys::{self, Dir};
+
+/// The drivers that a store may be made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DriverKind {
+    /// Differences, mounted by the kernel's overlay.
+    Overlay,
+    /// Whole trees; needs no privileges.
+    Vfs,
+}
+
+impl DriverKind {
+    /// The name in paths and options.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Vfs => "vfs",
+        }
+    }
+
+    /// The driver that `name` means.
+    ///
+    /// # Errors
+    /// When Strata has no such driver.
+    pub fn parse(name: &str) -> Result<Self, DriverError> {
+        match name {
+            "overlay" | "overlay2" => Ok(Self::Overlay),
+            "vfs" => Ok(Self::Vfs),
+            _ => Err(DriverError::Unknown(name.to_owned())),
+        }
+    }
+}
+
+/// What a layer in the making shall be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrepareOptions {
+    /// True for a container's layer.
+    pub read_write: bool,
+    /// What is made here is synced before the call returns.
+    pub durable: bool,
+    /// The parent is in the making itself: [`Driver::complete`] fills in what depends on it.
+    pub parent_comes_later: bool,
+}
+
+/// How a layer is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// No writes.
+    pub read_only: bool,
+    /// The caller's options; empty: the configured ones.
+    pub options: Vec<String>,
+    /// What is written need not survive a loss of power.
+    pub volatile: bool,
+    /// The SELinux context.
+    pub label: Option<String>,
+}
+
+/// Where a store lies.
+#[derive(Debug)]
+pub struct Roots<'a> {
+    /// The graph root.
+    pub graph: &'a Dir,
+    /// Its absolute path.
+    pub graph_path: &'a Path,
+    /// The run root.
+    pub run: &'a Dir,
+    /// Its absolute path.
+    pub run_path: &'a Path,
+    /// Roots of additional image stores.
+    pub additional: Vec<PathBuf>,
+}
+
+/// Makes directories of layers. All methods block; those with LOCKS change the home.
+pub trait Driver: fmt::Debug + Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> DriverKind;
+
+    /// Roots of additional image stores: those given, and those of the driver's own options.
+    fn additional_roots(&self) -> Vec<PathBuf>;
+
+    /// Fills the empty directory `at`, outside the home and on its file system, with a new layer over
+    /// `parent`. Nothing of it is visible yet.
+    ///
+    /// # Errors
+    /// When the parent is damaged or missing, or something can't be written; `at` may be half filled.
+    fn prepare(
+        &self,
+        at: &Dir,
+        parent: Option<&str>,
+        options: &PrepareOptions,
+    ) -> Result<(), DriverError>;
+
+    /// Fills in what [`Driver::prepare`] could not know, now that `parent` is in the home; durably. With
+    /// `inherit_root`, the root directory gets the mode and owner of the parent's.
+    ///
+    /// LOCKS: layers, exclusive.
+    ///
+    /// # Errors
+    /// When the parent is damaged or missing, or something can't be written.
+    fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError>;
+
+    /// The directory of a prepared layer into which its contents go.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError>;
+
+    /// What becomes of deletions in an unpacked archive.
+    fn whiteouts(&self) -> Whiteouts;
+
+    /// True when a child can be prepared before its parent is in the home.
+    fn stages_without_parent(&self) -> bool;
+
+    /// Moves the prepared directory `staging/name` into the home as `id`. A directory of that ID, which
+    /// no record has, is moved to `staging/name.old` first.
+    ///
+    /// LOCKS: layers, exclusive.
+    ///
+    /// # Errors
+    /// When it can't be moved; nothing is then left in the home.
+    fn adopt(&self, staging: &Dir, name: &str, id: &str) -> Result<(), DriverError>;
+
+    /// Moves a layer to `trash/name`; false when there is none. Its mount must be gone.
+    ///
+    /// LOCKS: layers, exclusive.
+    ///
+    /// # Errors
+    /// When it can't be moved; it is then where it was.
+    fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError>;
+
+    /// True when the home has the layer.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    fn exists(&self, id: &str) -> Result<bool, DriverError>;
+
+    /// Every layer of the home, recorded or not.
+    ///
+    /// # Errors
+    /// When the home can't be read.
+    fn list(&self) -> Result<Vec<String>, DriverError>;
+
+    /// The directory with the layer's own contents: of overlay the difference, of vfs the whole tree.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn content(&self, id: &str) -> Result<Dir, DriverError>;
+
+    /// The layers below, nearest first; none for whole trees.
+    ///
+    /// # Errors
+    /// When the layer is damaged beyond what can be told.
+    fn lowers(&self, id: &str) -> Result<Vec<String>, DriverError>;
+
+    /// Opens a file of the layer, or of one below, as it would be seen mounted, without mounting. The
+    /// path is resolved inside the layer.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError>;
+
+    /// Where the layer is mounted when nobody asks for a place.
+    fn default_mount_point(&self, id: &str) -> PathBuf;
+
+    /// Mounts the layer at `at`, which is made when missing, and returns where it is to be seen.
+    ///
+    /// # Errors
+    /// When the layer or one below is missing, there are too many, or the kernel refuses; nothing is
+    /// then mounted.
+    fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError>;
+
+    /// Takes down the layer's mount at `at`; none there is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError>;
+
+    /// True when a mount of this driver is at `at`: asked of the kernel by the path itself, as a line of
+    /// the mount table may be hidden by another mount.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    fn is_mounted(&self, at: &Path) -> Result<bool, DriverError>;
+
+    /// What differs between a layer and `from`; `None`: the layer below.
+    ///
+    /// # Errors
+    /// When a tree can't be read.
+    fn changes(&self, id: &str, from: Option<&str>) -> Result<Vec<Change>, DriverError>;
+
+    /// The difference as a tar, made from the trees.
+    ///
+    /// # Errors
+    /// When a tree can't be read or the output fails.
+    fn diff(&self, id: &str, from: Option<&str>, out: &mut dyn Write) -> Result<(), DriverError>;
+
+    /// The bytes that a layer has and `from` has not.
+    ///
+    /// # Errors
+    /// When a tree can't be read.
+    fn diff_size(&self, id: &str, from: Option<&str>) -> Result<u64, DriverError>;
+
+    /// Pairs of key and value for people.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    fn status(&self) -> Result<Vec<(String, String)>, DriverError>;
+
+    /// Takes down what the driver itself keeps mounted.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn shutdown(&self) -> Result<(), DriverError>;
+}
+
+/// Opens the driver's home in the roots, making what is missing.
+///
+/// # Errors
+/// When an option is not understood or not offered, or the home can't be used.
+pub fn open(
+    kind: DriverKind,
+    roots: &Roots<'_>,
+    options: &[String],
+) -> Result<Box<dyn Driver>, DriverError> {
+    let options = DriverOptions::parse(kind, options)?;
+    Ok(match kind {
+        DriverKind::Overlay => Box::new(overlay::Overlay::open(roots, options)?),
+        DriverKind::Vfs => Box::new(vfs::Vfs::open(roots, options)?),
+    })
+}

@@ -1,0 +1,169 @@
+//! Driver options: `[driver.]key=value`, by the rules of containers/storage since 1.63.
+
+use std::path::PathBuf;
+
+use super::{DriverError, DriverKind};
+
+/// What the options ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriverOptions {
+    /// Mount options for mounts that bring none.
+    pub mount_options: Vec<String>,
+    /// Roots of additional image stores.
+    pub additional_stores: Vec<PathBuf>,
+    /// Failures to change an owner are passed over.
+    pub ignore_chown_errors: bool,
+}
+
+const DRIVERS: [&str; 5] = ["overlay", "overlay2", "btrfs", "zfs", "vfs"];
+
+fn is_true(value: &str, option: &str) -> Result<bool, DriverError> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(DriverError::OptionValue {
+            option: option.to_owned(),
+            reason: "expected true or false",
+        }),
+    }
+}
+
+fn stores(value: &str, option: &str) -> Result<Vec<PathBuf>, DriverError> {
+    let paths: Vec<PathBuf> = value
+        .split(',')
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    if paths.iter().any(|path| !path.is_absolute()) {
+        return Err(DriverError::OptionValue {
+            option: option.to_owned(),
+            reason: "the path of an additional image store must be absolute",
+        });
+    }
+    Ok(paths)
+}
+
+impl DriverOptions {
+    /// Reads the options that are for `kind`; those of other drivers are passed over unread.
+    ///
+    /// # Errors
+    /// When an option has no `=`, an unknown driver or key, or a value that can't be honoured.
+    pub fn parse(kind: DriverKind, options: &[String]) -> Result<Self, DriverError> {
+        let mut parsed = Self::default();
+        for option in options {
+            let (name, value) = option
+                .split_once('=')
+                .ok_or_else(|| DriverError::OptionSyntax(option.clone()))?;
+            let key = match name.split_once('.') {
+                None => name,
+                Some((driver, key)) => {
+                    if !driver.is_empty() && !DRIVERS.contains(&driver) {
+                        let (driver, option) = (driver.to_owned(), option.clone());
+                        return Err(DriverError::OptionDriver { driver, option });
+                    }
+                    let own = driver.strip_suffix('2').unwrap_or(driver);
+                    if !driver.is_empty() && own != kind.as_str() {
+                        continue;
+                    }
+                    key
+                }
+            };
+            parsed.set(kind, &key.to_ascii_lowercase(), value.trim(), option)?;
+        }
+        Ok(parsed)
+    }
+
+    fn set(
+        &mut self,
+        kind: DriverKind,
+        key: &str,
+        value: &str,
+        option: &str,
+    ) -> Result<(), DriverError> {
+        let refuse = |reason| {
+            Err(DriverError::OptionValue {
+                option: option.to_owned(),
+                reason,
+            })
+        };
+        match (kind, key) {
+            (_, "ignore_chown_errors") => self.ignore_chown_errors = is_true(value, option)?,
+            (_, "imagestore" | "additionalimagestore") => {
+                self.additional_stores.extend(stores(value, option)?);
+            }
+            (DriverKind::Overlay, "mountopt") => {
+                self.mount_options = value
+                    .split(',')
+                    .filter(|option| !option.is_empty())
+                    .map(str::to_owned)
+                    .collect();
+            }
+            // The home is never bound over itself, so there is nothing to skip.
+            (DriverKind::Overlay, "skip_mount_home") => drop(is_true(value, option)?),
+            (DriverKind::Overlay, "override_kernel_check") => {}
+            (DriverKind::Overlay, "sync") => match value {
+                "none" | "filesystem" => {}
+                _ => return refuse("expected none or filesystem"),
+            },
+            (DriverKind::Overlay, "mount_program") => {
+                return refuse("mount programs are not supported: the kernel's overlay is used");
+            }
+            (DriverKind::Overlay, "size" | "inodes") => {
+                return refuse("quotas are not supported yet");
+            }
+            (DriverKind::Overlay, "force_mask") => {
+                return refuse("force_mask is not supported yet");
+            }
+            (DriverKind::Overlay, "use_composefs") => {
+                if is_true(value, option)? {
+                    return refuse("composefs is not supported");
+                }
+            }
+            (DriverKind::Overlay, "additionallayerstore") => {
+                return refuse("additional layer stores are not supported yet");
+            }
+            _ => {
+                let (key, option) = (key.to_owned(), option.to_owned());
+                return Err(DriverError::OptionKey { key, option });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(kind: DriverKind, option: &str) -> Result<DriverOptions, String> {
+        DriverOptions::parse(kind, &[option.to_owned()]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_of_other_drivers_are_passed_over_and_unknown_ones_are_named() {
+        let overlay = DriverKind::Overlay;
+        assert_eq!(
+            parse(overlay, "vfs.nonsense=1"),
+            Ok(DriverOptions::default())
+        );
+        assert_eq!(
+            parse(overlay, "overlay2.mountopt=nodev,ro")
+                .unwrap()
+                .mount_options
+                .len(),
+            2
+        );
+        assert_eq!(
+            parse(overlay, ".MountOpt=nodev").unwrap().mount_options,
+            ["nodev"]
+        );
+        let message = parse(overlay, "x.y=1").unwrap_err();
+        assert_eq!(message, r#"unknown driver "x" in option "x.y=1""#);
+        let message = parse(overlay, "overlay.y=1").unwrap_err();
+        assert_eq!(message, r#"unknown option "y" ("overlay.y=1")"#);
+        let message = parse(overlay, "mountopt").unwrap_err();
+        assert_eq!(message, "unable to parse key/value option: mountopt");
+        assert!(parse(DriverKind::Vfs, "mountopt=nodev").is_err());
+        assert!(parse(overlay, "mount_program=/usr/bin/fuse-overlayfs").is_err());
+    }
+}

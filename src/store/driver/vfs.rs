@@ -1,0 +1,201 @@
+//! The vfs driver: every layer a whole tree. Needs no privileges and no kernel feature.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots};
+use crate::archive::changes::{self, Change, Tree};
+use crate::archive::{Whiteouts, pack};
+use crate::store::time::Time;
+use crate::sys::{self, Dir, tree};
+
+/// The driver and its home, `<graph root>/vfs/dir`.
+#[derive(Debug)]
+pub struct Vfs {
+    home: Dir,
+    /// The homes of additional stores.
+    others: Vec<Dir>,
+    additional: Vec<PathBuf>,
+}
+
+impl Vfs {
+    /// Opens the home, making it when missing.
+    ///
+    /// # Errors
+    /// When it can't be opened or made.
+    pub fn open(roots: &Roots<'_>, options: DriverOptions) -> Result<Self, DriverError> {
+        let home = roots
+            .graph
+            .ensure_dir("vfs", 0o700)?
+            .ensure_dir("dir", 0o700)?;
+        let mut additional = roots.additional.clone();
+        additional.extend(options.additional_stores);
+        let mut others = Vec::new();
+        for root in &additional {
+            others.extend(Dir::open(root)?.find_dir("vfs/dir")?);
+        }
+        Ok(Self {
+            home,
+            others,
+            additional,
+        })
+    }
+
+    fn changed(&self, id: &str, from: Option<&str>) -> Result<(Dir, Vec<Change>), DriverError> {
+        let new = self.content(id)?;
+        let old = from.map(|from| self.content(from)).transpose()?;
+        let old = old.as_ref().map(Tree::new);
+        let changes = changes::between(old.as_ref(), &Tree::new(&new))?;
+        Ok((new, changes))
+    }
+}
+
+impl Driver for Vfs {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Vfs
+    }
+
+    fn additional_roots(&self) -> Vec<PathBuf> {
+        self.additional.clone()
+    }
+
+    fn prepare(
+        &self,
+        at: &Dir,
+        parent: Option<&str>,
+        options: &PrepareOptions,
+    ) -> Result<(), DriverError> {
+        match parent {
+            None => at.set_mode(0o555)?,
+            Some(parent) => tree::copy(&self.content(parent)?, at)?,
+        }
+        if options.durable {
+            at.sync_file_system()?;
+        }
+        Ok(())
+    }
+
+    fn complete(&self, _at: &Dir, _parent: &str, _inherit_root: bool) -> Result<(), DriverError> {
+        // A whole tree was copied from its parent: nothing is left to know.
+        Ok(())
+    }
+
+    fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError> {
+        Ok(at.try_clone()?)
+    }
+
+    fn whiteouts(&self) -> Whiteouts {
+        Whiteouts::Apply
+    }
+
+    fn stages_without_parent(&self) -> bool {
+        false
+    }
+
+    fn adopt(&self, staging: &Dir, name: &str, id: &str) -> Result<(), DriverError> {
+        // A directory without record: what a crash left between a record's removal and this one's.
+        let old = format!("{name}.old");
+        self.discard(id, staging, &old)?;
+        Ok(staging.rename_new(name, &self.home, id)?)
+    }
+
+    fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError> {
+        match self.home.rename(id, trash, name) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn exists(&self, id: &str) -> Result<bool, DriverError> {
+        Ok(self.home.stat(id)?.is_some())
+    }
+
+    fn list(&self) -> Result<Vec<String>, DriverError> {
+        let names = self.home.list()?;
+        Ok(names
+            .into_iter()
+            .filter_map(|entry| entry.name.into_string().ok())
+            .collect())
+    }
+
+    fn content(&self, id: &str) -> Result<Dir, DriverError> {
+        for home in std::iter::once(&self.home).chain(&self.others) {
+            if let Some(dir) = home.find_dir(id)? {
+                return Ok(dir);
+            }
+        }
+        Err(DriverError::Missing(id.to_owned()))
+    }
+
+    fn lowers(&self, _id: &str) -> Result<Vec<String>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        Ok(self.content(id)?.open_file_in_root(path)?)
+    }
+
+    fn default_mount_point(&self, id: &str) -> PathBuf {
+        self.home.path().join(id)
+    }
+
+    fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
+        if let Some(option) = options.options.iter().find(|option| *option != "ro") {
+            return Err(DriverError::MountOption(option.clone()));
+        }
+        let content = self.content(id)?;
+        if at == self.default_mount_point(id) {
+            return Ok(content.path().to_owned());
+        }
+        // A place of its own, as volumes have.
+        drop(Dir::open_or_create(at, 0o700)?);
+        let flags = sys::mount::Flags {
+            read_only: options.read_only,
+            ..sys::mount::Flags::default()
+        };
+        sys::mount::bind(content.path(), at, flags)?;
+        Ok(at.to_owned())
+    }
+
+    fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError> {
+        if at != self.default_mount_point(id) {
+            sys::mount::unmount(at)?;
+        }
+        Ok(())
+    }
+
+    fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
+        if at.parent() == Some(self.home.path()) {
+            let id = at.file_name().unwrap_or_default();
+            return Ok(self.home.stat(id)?.is_some());
+        }
+        Ok(sys::mount::mount_id(at)?.is_some())
+    }
+
+    fn changes(&self, id: &str, from: Option<&str>) -> Result<Vec<Change>, DriverError> {
+        Ok(self.changed(id, from)?.1)
+    }
+
+    fn diff(&self, id: &str, from: Option<&str>, out: &mut dyn Write) -> Result<(), DriverError> {
+        let (new, changes) = self.changed(id, from)?;
+        let now = Time::now().seconds().into();
+        pack::pack_changes(&new, &changes, now, out, &pack::Options::default())?;
+        Ok(())
+    }
+
+    fn diff_size(&self, id: &str, from: Option<&str>) -> Result<u64, DriverError> {
+        let (new, changes) = self.changed(id, from)?;
+        Ok(changes::size_of(&new, &changes)?)
+    }
+
+    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    fn shutdown(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! What a crash may leave, found and removed: contents that no record points at.
+
+use std::collections::HashSet;
+
+use super::Store;
+use super::error::Error;
+use super::id;
+use super::table::Record;
+use super::transaction::{Edit, Scope, Transaction};
+use crate::sys::Dir;
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Layers of the driver that had no record.
+    pub layers: Vec<String>,
+    /// Directories and recipes without a record, as paths below the graph root.
+    pub data: Vec<String>,
+}
+
+fn ids<R: Record>(edit: &Edit<'_, R>) -> HashSet<String> {
+    edit.look(|table| table.iter().map(|row| row.record.id().to_owned()).collect())
+}
+
+impl Store {
+    /// Removes what no record points at: layers in the driver's home, data directories, recipes, and
+    /// the staging areas of dead processes. Unmounts nothing that has a record.
+    ///
+    /// # Errors
+    /// When something can't be read or moved away; what was removed before stays removed.
+    pub fn collect_garbage(&self) -> Result<Garbage, Error> {
+        self.remove_leftovers()?;
+        self.write(Scope::ALL, |transaction| transaction.collect_garbage())
+    }
+}
+
+impl Transaction<'_> {
+    fn collect_garbage(&mut self) -> Result<Garbage, Error> {
+        let store = self.store;
+        let mut garbage = Garbage::default();
+        let layers = ids(self.layers());
+        for id in store.driver.list()? {
+            if !layers.contains(&id) {
+                self.discard_layer(&id)?;
+                garbage.layers.push(id);
+            }
+        }
+        let images = ids(self.images());
+        let containers = ids(self.containers());
+        for (dir, known) in [
+            (store.layers.dir(), &layers),
+            (store.images.dir(), &images),
+            (store.containers.dir(), &containers),
+        ] {
+            self.collect_data(dir, known, &mut garbage)?;
+        }
+        Ok(garbage)
+    }
+
+    fn collect_data(
+        &mut self,
+        dir: &Dir,
+        known: &HashSet<String>,
+        garbage: &mut Garbage,
+    ) -> Result<(), Error> {
+        for entry in dir.list()? {
+            let Some(name) = entry.name.to_str() else {
+                continue;
+            };
+            let id = name.strip_suffix(".tar-split.gz").unwrap_or(name);
+            let is_temporary = name.starts_with(".tmp-");
+            if !is_temporary && (!id::is_hex(id) || known.contains(id)) {
+                continue;
+            }
+            let trash = self.store.staging.entry()?;
+            if trash.take_in(dir, name)? {
+                self.throw_away(trash);
+                garbage
+                    .data
+                    .push(format!("{}/{name}", dir.path().display()));
+            }
+        }
+        Ok(())
+    }
+}

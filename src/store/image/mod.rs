@@ -1,0 +1,229 @@
+//! Images: names and blobs over a top layer.
+
+pub mod record;
+
+use std::sync::Arc;
+
+use super::Store;
+use super::big_data;
+use super::error::{Error, Kind};
+use super::id;
+use super::layer::NewLayer;
+use super::layer::record::LayerRecord;
+use super::layer::stage::StagedLayer;
+use super::staging::Entry;
+use super::time::Time;
+use super::transaction::{Scope, Transaction};
+use crate::digest::Digest;
+use record::ImageRecord;
+
+/// A named blob to store with an image or container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BigDataItem {
+    /// The key that finds it.
+    pub key: String,
+    /// Its contents.
+    pub bytes: Vec<u8>,
+    /// The digest to record, where it is not the SHA-256 of the contents.
+    pub digest: Option<Digest>,
+}
+
+impl BigDataItem {
+    /// An item whose digest is the SHA-256 of its contents.
+    pub fn new(key: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            key: key.into(),
+            bytes: bytes.into(),
+            digest: None,
+        }
+    }
+
+    /// The digest to record.
+    pub fn recorded_digest(&self) -> Digest {
+        self.digest
+            .clone()
+            .unwrap_or_else(|| Digest::of(&self.bytes))
+    }
+}
+
+/// What a new image shall be.
+#[derive(Debug, Default)]
+pub struct NewImage {
+    /// Its ID; drawn when empty.
+    pub id: Option<String>,
+    /// Names, which nobody may have unless `steal_names` is set.
+    pub names: Vec<String>,
+    /// Takes names from other images, as a pull of a moved tag does.
+    pub steal_names: bool,
+    /// ID, name or prefix of the top layer; `None` for an image without layers.
+    pub layer: Option<String>,
+    /// The caller's text.
+    pub metadata: String,
+    /// When it was made; now, when empty.
+    pub created: Option<Time>,
+    /// A digest that finds it, beside those of its manifests.
+    pub digest: Option<Digest>,
+    /// Blobs to store with it.
+    pub big_data: Vec<BigDataItem>,
+    /// Layers to adopt with it, lowest first. One that is there already is passed over.
+    pub layers: Vec<(NewLayer, StagedLayer)>,
+    /// With the ID of an image that is there: adds names and blobs to it instead of failing.
+    pub extend: bool,
+}
+
+impl Store {
+    /// Creates an image and adopts its staged layers, in one change: it is there as a whole or not at
+    /// all, also after a loss of power.
+    ///
+    /// # Errors
+    /// When the ID or a name is taken, the layer is unknown, a key of big data can't be stored, or
+    /// something can't be written. Nothing is left.
+    pub fn create_image(&self, new: NewImage) -> Result<Arc<ImageRecord>, Error> {
+        let id = new.id.clone().unwrap_or_else(id::random);
+        if !id::is_safe(&id) {
+            return Err(Error::InvalidId(id));
+        }
+        let files = self.stage_image_files(&new)?;
+        if !new.layers.is_empty() {
+            self.sync_contents()?;
+        }
+        self.write(
+            Scope {
+                layers: true,
+                images: true,
+                containers: false,
+            },
+            move |transaction| {
+                transaction.require_durable();
+                transaction.create_image(&id, new, files.as_ref())
+            },
+        )
+    }
+
+    fn stage_image_files(&self, new: &NewImage) -> Result<Option<Entry>, Error> {
+        if new.big_data.is_empty() {
+            return Ok(None);
+        }
+        let entry = self.0.staging.entry()?;
+        let dir = entry.create_dir()?;
+        for item in &new.big_data {
+            dir.write_new(big_data::file_name(&item.key)?, &item.bytes, 0o600)?
+                .sync_data()?;
+        }
+        dir.sync()?;
+        Ok(Some(entry))
+    }
+}
+
+impl Transaction<'_> {
+    fn create_image(
+        &mut self,
+        id: &str,
+        mut new: NewImage,
+        files: Option<&Entry>,
+    ) -> Result<Arc<ImageRecord>, Error> {
+        let existing = self.images().find_id(id);
+        if existing.is_some() && !new.extend {
+            return Err(Error::DuplicateId);
+        }
+        if !new.steal_names {
+            for name in &new.names {
+                if let Some(owner) = self.images().owner_of(name).filter(|owner| owner != id) {
+                    let kind = Kind::Image;
+                    return Err(Error::DuplicateName {
+                        kind,
+                        name: name.clone(),
+                        owner,
+                    });
+                }
+            }
+        }
+        for (layer, staged) in std::mem::take(&mut new.layers) {
+            self.adopt_image_layer(layer, &staged)?;
+        }
+        let top = match &new.layer {
+            None => String::new(),
+            Some(key) => self.resolve_layer(key)?.id.clone(),
+        };
+        let mut record = match &existing {
+            Some(existing) => (**existing).clone(),
+            None => ImageRecord {
+                id: id.to_owned(),
+                digest: new.digest.clone(),
+                metadata: new.metadata.clone(),
+                created: new.created.unwrap_or_else(Time::now),
+                ..ImageRecord::default()
+            },
+        };
+        if record.layer.is_empty() {
+            record.layer = top;
+        }
+        let mut names = new.names.clone();
+        names.append(&mut record.names);
+        record.names = super::naming::without_repeats(names);
+        if new.steal_names {
+            super::naming::remember(&mut record.names_history, &new.names);
+        }
+        for item in &new.big_data {
+            if !record.big_data_names.contains(&item.key) {
+                record.big_data_names.push(item.key.clone());
+            }
+            record
+                .big_data_sizes
+                .insert(item.key.clone(), item.bytes.len() as i64);
+            record
+                .big_data_digests
+                .insert(item.key.clone(), item.recorded_digest());
+        }
+        record.settle_digest();
+        match files {
+            Some(entry) if existing.is_none() => self.adopt_directory(entry, Kind::Image, id)?,
+            Some(entry) => self.add_files(entry, id)?,
+            None => {}
+        }
+        self.images().put(record, 0);
+        self.images().find_id(id).ok_or(Error::Unknown(Kind::Image))
+    }
+
+    /// Adds the files of a staged directory to those of an image that is there.
+    fn add_files(&mut self, entry: &Entry, id: &str) -> Result<(), Error> {
+        let from = entry.folder().open_dir(entry.name())?;
+        let to = self.store.images.dir().ensure_dir(id, 0o700)?;
+        for file in from.list()? {
+            from.rename(&file.name, &to, &file.name)?;
+        }
+        Ok(to.sync()?)
+    }
+
+    fn adopt_image_layer(&mut self, new: NewLayer, staged: &StagedLayer) -> Result<(), Error> {
+        let id = new.id.clone().unwrap_or_else(id::random);
+        // Two pulls of images that share a layer: the first one wins, the other's copy is dropped.
+        if self.layers().find_id(&id).is_some() {
+            return Ok(());
+        }
+        if let Some(parent) = &staged.parent
+            && self.layers().find_id(parent).is_none()
+            && !self.store.is_in_other_store(parent)?
+        {
+            return Err(Error::ParentUnknown);
+        }
+        let record = new.record(id, staged);
+        self.adopt_layer(staged, record, 0).map(drop)
+    }
+
+    /// The layer that `key` finds, in this store or in an additional one.
+    pub(in crate::store) fn resolve_layer(&mut self, key: &str) -> Result<Arc<LayerRecord>, Error> {
+        if let Some(layer) = self.layers().find(key) {
+            return Ok(layer);
+        }
+        for other in &self.store.others {
+            let found = other
+                .layers
+                .read(|table| table.find(key).map(|row| Arc::clone(&row.record)))?;
+            if let Some(layer) = found {
+                return Ok(layer);
+            }
+        }
+        Err(Error::Unknown(Kind::Layer))
+    }
+}

@@ -1,0 +1,210 @@
+//! A layer as a tar stream: byte for byte what came in, where its recipe is there.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use crate::archive::changes::Change;
+use crate::archive::compression::{self, Compression};
+use crate::archive::tar_split;
+use crate::store::driver::DriverError;
+use crate::store::error::{Error, Kind};
+use crate::store::layer::record::LayerRecord;
+use crate::store::layer::stage::StageOptions;
+use crate::store::transaction::Scope;
+use crate::store::{Flags, Found, Store};
+use crate::sys;
+
+/// Why a layer could not be read back. What was written of the stream is useless.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiffError {
+    /// The recipe or the contents are not what came in.
+    #[error("putting the layer's stream together")]
+    Reassemble(#[source] tar_split::ReassembleError),
+    /// The output can't be compressed or written.
+    #[error("writing the layer's stream")]
+    Write(#[source] io::Error),
+    /// bzip2 and xz are read, never written.
+    #[error("output in {0} is not supported")]
+    Compression(Compression),
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(DriverError),
+    /// The system failed.
+    #[error(transparent)]
+    Io(sys::Error),
+    /// The records could not be read, or nothing has the key.
+    #[error(transparent)]
+    Store(Error),
+}
+
+impl From<DiffError> for Error {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Driver(error) => error.into(),
+            DiffError::Io(error) => error.into(),
+            DiffError::Store(error) => error,
+            error => Self::Diff(Arc::new(error)),
+        }
+    }
+}
+
+impl Store {
+    fn layer(&self, key: &str) -> Result<Found<LayerRecord>, Error> {
+        self.find_layer(key)?.ok_or(Error::Unknown(Kind::Layer))
+    }
+
+    /// The full IDs of a layer and of what it is compared with; `None` for its own parent.
+    fn compared(&self, key: &str, from: Option<&str>) -> Result<(String, Option<String>), Error> {
+        let layer = self.layer(key)?;
+        let from = match from {
+            None => None,
+            Some(from) => Some(self.layer(from)?.id.clone()).filter(|id| *id != layer.parent),
+        };
+        Ok((layer.id.clone(), from))
+    }
+
+    /// Writes the tar stream of a layer against `from`, by default its parent: uncompressed, or as
+    /// `compression` says, by default as it came.
+    ///
+    /// # Errors
+    /// See [`DiffError`].
+    pub fn diff(
+        &self,
+        key: &str,
+        from: Option<&str>,
+        compression: Option<Compression>,
+        out: &mut dyn Write,
+    ) -> Result<(), DiffError> {
+        let layer = self.layer(key).map_err(DiffError::Store)?;
+        let (id, from) = self.compared(key, from).map_err(DiffError::Store)?;
+        let compression = compression
+            .or(Compression::from_number(layer.compression))
+            .unwrap_or(Compression::None);
+        match compression {
+            Compression::Bzip2 | Compression::Xz => {
+                return Err(DiffError::Compression(compression));
+            }
+            Compression::None | Compression::Gzip | Compression::Zstd => {}
+        }
+        let mut out = compression::encoder(compression, out).map_err(DiffError::Write)?;
+        self.plain_diff(&id, from.as_deref(), &mut out)?;
+        out.finish().map_err(DiffError::Write)?;
+        Ok(())
+    }
+
+    fn plain_diff(
+        &self,
+        id: &str,
+        from: Option<&str>,
+        out: &mut dyn Write,
+    ) -> Result<(), DiffError> {
+        let recipe = match from {
+            Some(_) => None,
+            None => self.recipe(id).map_err(DiffError::Io)?,
+        };
+        let driver = self.driver();
+        match recipe {
+            None => driver.diff(id, from, out).map_err(DiffError::Driver),
+            Some(recipe) => {
+                let mut open = |name: &[u8]| driver.open_file(id, name).map_err(io::Error::other);
+                tar_split::reassemble(recipe, &mut open, out).map_err(DiffError::Reassemble)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The recipe of a layer, in this store or an additional one.
+    fn recipe(&self, id: &str) -> Result<Option<sys::File>, sys::Error> {
+        let name = format!("{id}.tar-split.gz");
+        let inner = &self.0;
+        for layers in std::iter::once(&inner.layers).chain(inner.others.iter().map(|o| &o.layers)) {
+            if let Some(file) = layers.dir().find_file(&name)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What differs between a layer and `from`, by default its parent.
+    ///
+    /// # Errors
+    /// When a key is unknown or the trees can't be compared.
+    pub fn changes(&self, key: &str, from: Option<&str>) -> Result<Vec<Change>, Error> {
+        let (id, from) = self.compared(key, from)?;
+        Ok(self.driver().changes(&id, from.as_deref())?)
+    }
+
+    /// How many bytes a layer has that `from`, by default its parent, has not.
+    ///
+    /// # Errors
+    /// When a key is unknown or the trees can't be read.
+    pub fn diff_size(&self, key: &str, from: Option<&str>) -> Result<u64, Error> {
+        let (id, from) = self.compared(key, from)?;
+        Ok(self.driver().diff_size(&id, from.as_deref())?)
+    }
+
+    /// Unpacks a tar, in any known compression, over a layer that is there. The layer is marked
+    /// incomplete while it is changed: a crash in between deletes it, as in Go.
+    ///
+    /// # Errors
+    /// When the layer is unknown or an additional store's. When the stream is broken, the layer keeps
+    /// what was unpacked.
+    pub fn apply_diff(&self, key: &str, diff: impl Read + Send + 'static) -> Result<(), Error> {
+        let found = self.layer(key)?;
+        if found.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        let id = found.id.clone();
+        let store = self.clone();
+        self.write(Scope::LAYERS, move |transaction| {
+            let marked = transaction.mark_incomplete(&id)?;
+            let result = store.unpack_over(&id, diff);
+            // Whatever came of it, the layer is whole again as far as peers are concerned.
+            let mut record = marked;
+            record.flags.remove(Flags::INCOMPLETE);
+            if let Ok(measured) = &result {
+                record.compressed_diff_digest = Some(measured.digest.clone());
+                record.compressed_size = measured.size.cast_signed();
+                record.diff_digest = Some(measured.diff_id.clone());
+                record.diff_size = measured.diff_size.cast_signed();
+                record.compression = measured.compression.number();
+                record.uids.clone_from(&measured.uids);
+                record.gids.clone_from(&measured.gids);
+            }
+            transaction.layers().put(record, 0);
+            match result {
+                Ok(_) => {
+                    transaction.require_durable();
+                    Ok(())
+                }
+                Err(error) => {
+                    transaction.save()?;
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn unpack_over(
+        &self,
+        id: &str,
+        diff: impl Read,
+    ) -> Result<crate::store::layer::stage::Measured, Error> {
+        let root = self.driver().content(id)?;
+        let entry = self.0.staging.entry()?;
+        let dir = entry.create_dir()?;
+        let recipe = dir.create_file(crate::store::layer::stage::RECIPE, 0o600)?;
+        let measured = self
+            .read_diff(diff, &root, recipe, &StageOptions::default())
+            .map_err(Error::from)?;
+        self.sync_contents()?;
+        let name = format!("{id}.tar-split.gz");
+        dir.rename(
+            crate::store::layer::stage::RECIPE,
+            self.0.layers.dir(),
+            name,
+        )?;
+        Ok(measured)
+    }
+}

@@ -1,0 +1,243 @@
+//! Layers: a file-system difference with at most one parent.
+
+pub mod diff;
+pub mod record;
+pub mod stage;
+
+use std::sync::Arc;
+
+use super::driver::PrepareOptions;
+use super::error::{Error, Kind};
+use super::flags::Flags;
+use super::id;
+use super::id_map::IdMap;
+use super::time::Time;
+use super::transaction::{Scope, Transaction};
+use super::{Inner, Store};
+use record::LayerRecord;
+use stage::{CONTENTS, RECIPE, StagedLayer};
+
+/// A look at all layers.
+pub type Layers = super::View<LayerRecord>;
+
+/// What a new layer shall be.
+#[derive(Clone, Debug, Default)]
+pub struct NewLayer {
+    /// Its ID; drawn when empty.
+    pub id: Option<String>,
+    /// ID, name or prefix of the layer below.
+    pub parent: Option<String>,
+    /// Names, which nobody may have.
+    pub names: Vec<String>,
+    /// True for an image's layer.
+    pub is_read_only: bool,
+    /// SELinux label for mounts that give none.
+    pub mount_label: String,
+    /// The caller's text.
+    pub metadata: String,
+    /// Ends with the boot.
+    pub is_volatile: bool,
+    /// User ID mapping of its contents.
+    pub uid_map: Vec<IdMap>,
+    /// Group ID mapping of its contents.
+    pub gid_map: Vec<IdMap>,
+}
+
+impl NewLayer {
+    pub(in crate::store) fn record(&self, id: String, staged: &StagedLayer) -> LayerRecord {
+        let mut record = LayerRecord {
+            id,
+            names: self.names.clone(),
+            parent: staged.parent.clone().unwrap_or_default(),
+            metadata: self.metadata.clone(),
+            mount_label: self.mount_label.clone(),
+            created: Time::now(),
+            uid_map: self.uid_map.clone(),
+            gid_map: self.gid_map.clone(),
+            ..LayerRecord::default()
+        };
+        if let Some(measured) = &staged.measured {
+            record.compressed_diff_digest = Some(measured.digest.clone());
+            record.compressed_size = measured.size.cast_signed();
+            record.diff_digest = Some(measured.diff_id.clone());
+            record.diff_size = measured.diff_size.cast_signed();
+            record.compression = measured.compression.number();
+            record.uids.clone_from(&measured.uids);
+            record.gids.clone_from(&measured.gids);
+        }
+        record
+    }
+}
+
+impl Store {
+    /// Creates a layer, from staged contents or empty.
+    ///
+    /// # Errors
+    /// When the ID or a name is taken, the parent is unknown or a container's, or something can't be
+    /// written. Nothing is left.
+    pub fn create_layer(
+        &self,
+        mut new: NewLayer,
+        staged: Option<StagedLayer>,
+    ) -> Result<Arc<LayerRecord>, Error> {
+        if let Some(id) = &new.id
+            && !id::is_safe(id)
+        {
+            return Err(Error::InvalidId(id.clone()));
+        }
+        let staged = match staged {
+            Some(staged) => {
+                // Contents first: the record may say that they are there once it is durable.
+                self.sync_contents()?;
+                staged
+            }
+            None => {
+                let parent = match &new.parent {
+                    None => None,
+                    Some(key) => {
+                        let layers = self.layers()?;
+                        Some(layers.find(key).ok_or(Error::ParentUnknown)?.id.clone())
+                    }
+                };
+                let options = PrepareOptions {
+                    read_write: !new.is_read_only,
+                    durable: !new.is_volatile,
+                    ..PrepareOptions::default()
+                };
+                self.0.stage_empty(parent.as_deref(), &options)?
+            }
+        };
+        let id = new.id.take().unwrap_or_else(id::random);
+        let inner = Arc::clone(&self.0);
+        // The container lock is needed only to see whether the parent is a container's.
+        let scope = if staged.parent.is_some() {
+            Scope::ALL
+        } else {
+            Scope::LAYERS
+        };
+        self.write(scope, move |transaction| {
+            if let Some(parent) = &staged.parent {
+                transaction.check_parent(&inner, parent)?;
+            }
+            let is_volatile = new.is_volatile;
+            let record = new.record(id, &staged);
+            if !is_volatile {
+                transaction.require_durable();
+            }
+            transaction.adopt_layer(&staged, record, usize::from(is_volatile))
+        })
+    }
+
+    /// Makes the contents of everything that was staged so far durable, with one call for all.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub fn sync_contents(&self) -> Result<(), Error> {
+        Ok(self.0.graph.sync_file_system()?)
+    }
+}
+
+impl Transaction<'_> {
+    /// The parent of a new layer must be there, and no container's.
+    pub(in crate::store) fn check_parent(
+        &mut self,
+        inner: &Inner,
+        parent: &str,
+    ) -> Result<(), Error> {
+        if self.layers().find_id(parent).is_none() && !inner.is_in_other_store(parent)? {
+            return Err(Error::ParentUnknown);
+        }
+        let is_container = self
+            .containers()
+            .look(|table| table.iter().any(|row| row.record.layer == parent));
+        if is_container {
+            return Err(Error::ParentIsContainer);
+        }
+        Ok(())
+    }
+
+    /// Moves a staged layer into the home and records it, complete, in file number `file`.
+    ///
+    /// # Errors
+    /// When its ID or a name is taken, or it can't be moved. The staged layer is then removed.
+    pub(in crate::store) fn adopt_layer(
+        &mut self,
+        staged: &StagedLayer,
+        record: LayerRecord,
+        file: usize,
+    ) -> Result<Arc<LayerRecord>, Error> {
+        if self.layers().find_id(&record.id).is_some() {
+            return Err(Error::DuplicateId);
+        }
+        self.check_layer_names(&record.names)?;
+        let dir = staged.dir()?;
+        if staged.measured.is_some() {
+            let name = format!("{}.tar-split.gz", record.id);
+            dir.rename(RECIPE, self.store.layers.dir(), name)?;
+        }
+        // What an earlier layer of this ID left mounted would otherwise be taken for this one.
+        if let Some(mount) = self.mounts()?.find_id(&record.id) {
+            self.store.driver.unmount(&record.id, mount.path.as_ref())?;
+            self.mounts()?.remove(&record.id);
+        }
+        if let Some(parent) = staged
+            .parent
+            .as_deref()
+            .filter(|_| staged.parent_comes_later)
+        {
+            let inherits = staged
+                .measured
+                .as_ref()
+                .is_none_or(|measured| !measured.has_root);
+            self.store
+                .driver
+                .complete(&dir.open_dir(CONTENTS)?, parent, inherits)?;
+        }
+        // Noted before it is done: undoing what was not done finds nothing and does nothing.
+        self.note_adopted(&record.id);
+        self.store.driver.adopt(&dir, CONTENTS, &record.id)?;
+        let id = record.id.clone();
+        self.layers().put(record, file);
+        self.layers()
+            .find_id(&id)
+            .ok_or(Error::Unknown(Kind::Layer))
+    }
+
+    fn check_layer_names(&mut self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            if let Some(owner) = self.layers().owner_of(name) {
+                return Err(Error::DuplicateName {
+                    kind: Kind::Layer,
+                    name: name.clone(),
+                    owner,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a layer as being changed in place, on disk, before the change begins.
+    pub(in crate::store) fn mark_incomplete(&mut self, id: &str) -> Result<LayerRecord, Error> {
+        let record = self
+            .layers()
+            .find_id(id)
+            .ok_or(Error::Unknown(Kind::Layer))?;
+        let mut marked = (*record).clone();
+        marked.flags.set(Flags::INCOMPLETE, &true);
+        self.layers().put(marked.clone(), 0);
+        self.save()?;
+        Ok(marked)
+    }
+}
+
+impl Inner {
+    /// True when an additional store has a layer with this ID.
+    pub(in crate::store) fn is_in_other_store(&self, id: &str) -> Result<bool, Error> {
+        for other in &self.others {
+            if other.layers.read(|table| table.find_id(id).is_some())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

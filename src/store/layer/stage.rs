@@ -1,0 +1,275 @@
+//! A diff becomes a staged layer: unpacked aside, measured and verified in one pass, under no lock.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use crate::archive::compression::{self, Compression};
+use crate::archive::tar_split;
+use crate::archive::unpack::{self, Limits, UnpackError};
+use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::store::driver::{DriverError, PrepareOptions};
+use crate::store::error::Error;
+use crate::store::staging::Entry;
+use crate::store::{Inner, Store};
+use crate::sys::{self, Dir};
+
+/// The recipe's name inside a staged layer's entry.
+pub(in crate::store) const RECIPE: &str = "tar-split.gz";
+/// The driver's directory inside a staged layer's entry.
+pub(in crate::store) const CONTENTS: &str = "layer";
+
+/// What a diff must be.
+#[derive(Clone, Debug, Default)]
+pub struct StageOptions {
+    /// Digest of the bytes as they come in.
+    pub digest: Option<Digest>,
+    /// Number of bytes as they come in.
+    pub size: Option<u64>,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Option<Digest>,
+    /// What a layer may hold at most.
+    pub limits: Limits,
+}
+
+/// Why a diff did not become a layer. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The parent is unknown.
+    #[error("parent of layer not known")]
+    ParentUnknown,
+    /// The bytes are not those that were promised.
+    #[error("the layer's {what} is {found}, expected {expected}")]
+    Mismatch {
+        /// Digest, size or diff ID.
+        what: &'static str,
+        /// What was promised.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// The archive can't be taken in.
+    #[error("unpacking the layer")]
+    Unpack(#[source] UnpackError),
+    /// The stream could not be read: a broken compression, or the source's own error.
+    #[error("reading the layer")]
+    Read(#[source] io::Error),
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(DriverError),
+    /// The system failed.
+    #[error(transparent)]
+    Io(sys::Error),
+    /// The records could not be read.
+    #[error(transparent)]
+    Store(Error),
+}
+
+impl From<sys::Error> for StageError {
+    fn from(error: sys::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<StageError> for Error {
+    fn from(error: StageError) -> Self {
+        match error {
+            StageError::ParentUnknown => Self::ParentUnknown,
+            StageError::Driver(error) => error.into(),
+            StageError::Io(error) => error.into(),
+            StageError::Store(error) => error,
+            error => Self::Stage(Arc::new(error)),
+        }
+    }
+}
+
+/// What is known of a diff that was read to its end.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Digest of the bytes as they came in.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Its length in bytes.
+    pub diff_size: u64,
+    /// What was detected.
+    pub compression: Compression,
+    /// Distinct user IDs of the headers, ascending.
+    pub uids: Vec<u32>,
+    /// Distinct group IDs of the headers, ascending.
+    pub gids: Vec<u32>,
+    /// Sum of the sizes of the files, each inode once.
+    pub content_size: u64,
+    /// The archive said what the root directory is.
+    pub has_root: bool,
+}
+
+/// A layer that is ready to be adopted. Dropping it removes it.
+#[derive(Debug)]
+pub struct StagedLayer {
+    pub(in crate::store) entry: Entry,
+    pub(in crate::store) parent: Option<String>,
+    /// The driver has to complete it once its parent is there.
+    pub(in crate::store) parent_comes_later: bool,
+    /// What its diff was; `None` for a layer without one.
+    pub measured: Option<Measured>,
+}
+
+impl StagedLayer {
+    /// The entry's directory.
+    pub(in crate::store) fn dir(&self) -> Result<Dir, sys::Error> {
+        self.entry.folder().open_dir(self.entry.name())
+    }
+}
+
+impl Inner {
+    /// Prepares a layer without contents.
+    pub(in crate::store) fn stage_empty(
+        &self,
+        parent: Option<&str>,
+        options: &PrepareOptions,
+    ) -> Result<StagedLayer, Error> {
+        let entry = self.staging.entry()?;
+        let dir = entry.create_dir()?;
+        dir.create_dir(CONTENTS, 0o700)?;
+        self.driver
+            .prepare(&dir.open_dir(CONTENTS)?, parent, options)?;
+        Ok(StagedLayer {
+            entry,
+            parent: parent.map(str::to_owned),
+            parent_comes_later: options.parent_comes_later,
+            measured: None,
+        })
+    }
+}
+
+impl Store {
+    /// Reads `diff`, a tar in any known compression, to its end and makes it a layer over `parent`.
+    ///
+    /// Takes no lock but a moment's shared one to look up the parent. Memory does not grow with the
+    /// size of the layer.
+    ///
+    /// # Errors
+    /// See [`StageError`]; nothing is left behind.
+    pub fn stage_layer(
+        &self,
+        parent: Option<&str>,
+        diff: impl Read,
+        options: &StageOptions,
+    ) -> Result<StagedLayer, StageError> {
+        let parent = match parent {
+            None => None,
+            Some(key) => {
+                let layers = self.layers().map_err(StageError::Store)?;
+                Some(
+                    layers
+                        .find(key)
+                        .ok_or(StageError::ParentUnknown)?
+                        .id
+                        .clone(),
+                )
+            }
+        };
+        self.stage_layer_over(parent.as_deref(), diff, options)
+    }
+
+    /// As [`Store::stage_layer`], over a parent that need not be recorded yet: one that is staged at the
+    /// same time, where the driver does not need its contents.
+    ///
+    /// # Errors
+    /// As [`Store::stage_layer`].
+    pub fn stage_layer_over(
+        &self,
+        parent: Option<&str>,
+        diff: impl Read,
+        options: &StageOptions,
+    ) -> Result<StagedLayer, StageError> {
+        let parent_comes_later = match parent {
+            Some(parent) if self.0.driver.stages_without_parent() => self
+                .find_layer(parent)
+                .map_err(StageError::Store)?
+                .is_none(),
+            _ => false,
+        };
+        let prepare = PrepareOptions {
+            read_write: false,
+            durable: true,
+            parent_comes_later,
+        };
+        let mut staged = self
+            .0
+            .stage_empty(parent, &prepare)
+            .map_err(StageError::Store)?;
+        let dir = staged.dir()?;
+        let contents = dir.open_dir(CONTENTS)?;
+        let root = self
+            .0
+            .driver
+            .prepared_content(&contents)
+            .map_err(StageError::Driver)?;
+        let recipe = dir.create_file(RECIPE, 0o600)?;
+        staged.parent_comes_later = parent_comes_later;
+        staged.measured = Some(self.read_diff(diff, &root, recipe, options)?);
+        Ok(staged)
+    }
+
+    /// The one pass: hash, inflate, hash, record, unpack.
+    pub(in crate::store) fn read_diff(
+        &self,
+        diff: impl Read,
+        root: &Dir,
+        recipe: sys::File,
+        options: &StageOptions,
+    ) -> Result<Measured, StageError> {
+        let mut incoming = HashingReader::new(diff, Algorithm::Sha256);
+        let unpack_options = unpack::Options {
+            limits: options.limits,
+            ..unpack::Options::new(self.0.driver.whiteouts())
+        };
+        let (compression, summary, diff_id, diff_size, recipe) = {
+            let (compression, plain) =
+                compression::decoder(&mut incoming).map_err(StageError::Read)?;
+            let mut plain = HashingReader::new(plain, Algorithm::Sha256);
+            let mut recipe = tar_split::Writer::new(recipe);
+            let summary = unpack::unpack(&mut plain, root, &unpack_options, Some(&mut recipe))
+                .map_err(StageError::Unpack)?;
+            let recipe = recipe.finish().map_err(StageError::Read)?;
+            let (diff_id, diff_size, mut decoder) = plain.finish();
+            decoder.drain_input().map_err(StageError::Read)?;
+            (compression, summary, diff_id, diff_size, recipe)
+        };
+        let (digest, size, _) = incoming.finish();
+        recipe.sync_data()?;
+        check("digest", options.digest.as_ref(), &digest)?;
+        check("size", options.size.as_ref(), &size)?;
+        check("diff ID", options.diff_id.as_ref(), &diff_id)?;
+        Ok(Measured {
+            digest,
+            size,
+            diff_id,
+            diff_size,
+            compression,
+            uids: summary.uids.into_iter().collect(),
+            gids: summary.gids.into_iter().collect(),
+            content_size: summary.size,
+            has_root: summary.has_root,
+        })
+    }
+}
+
+fn check<T: PartialEq + ToString>(
+    what: &'static str,
+    expected: Option<&T>,
+    found: &T,
+) -> Result<(), StageError> {
+    match expected {
+        Some(expected) if expected != found => Err(StageError::Mismatch {
+            what,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

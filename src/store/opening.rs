@@ -1,0 +1,184 @@
+//! Opening a store: roots, driver, folders. Everything that is made here is found again by Go.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::config::{Config, DEFAULT_GRAPH_ROOT, DEFAULT_RUN_ROOT};
+use super::driver::{self, DriverKind, Roots};
+use super::error::Error;
+use super::read_only::ReadOnlyStore;
+use super::staging::Staging;
+use super::table_file::TableFile;
+use super::writer::Writer;
+use super::{Inner, Store};
+use crate::digest;
+use crate::sys::Durability;
+use crate::sys::dir::random_bytes;
+use crate::sys::record_lock::{Access, RecordLock};
+use crate::sys::{self, Dir};
+
+pub(super) const LAYER_FILES: &[&str] = &["layers.json", "volatile-layers.json"];
+pub(super) const IMAGE_FILES: &[&str] = &["images.json"];
+const CONTAINER_FILES: &[&str] = &["containers.json", "volatile-containers.json"];
+const MOUNT_FILES: &[&str] = &["mountpoints.json"];
+
+/// The lock that shutdowns and mounts in the driver home take, in the graph root.
+pub(super) const GRAPH_LOCK: &str = "storage.lock";
+
+/// Makes a path absolute against the working directory, without resolving links.
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|error| sys::Error::new("resolve", path, error).into())
+}
+
+/// Which driver the graph root was made with, or the configured one.
+///
+/// As in Go: the folders of the graph root decide; `vfs` counts only when the configuration lists it;
+/// two folders are an error; none leaves the choice to the priority list.
+fn choose_driver(config: &Config, graph: &Dir) -> Result<DriverKind, Error> {
+    let parse = |name: &str| DriverKind::parse(name).map_err(Error::from);
+    if let Some(name) = &config.driver {
+        return parse(name);
+    }
+    let priority: Vec<&str> = if config.driver_priority.is_empty() {
+        vec!["overlay", "btrfs", "zfs", "vfs"]
+    } else {
+        config.driver_priority.iter().map(String::as_str).collect()
+    };
+    let is_explicit = !config.driver_priority.is_empty();
+    let mut found = Vec::new();
+    for name in &priority {
+        if (*name != "vfs" || is_explicit) && graph.stat(name)?.is_some() {
+            found.push(*name);
+        }
+    }
+    match found.as_slice() {
+        [] if graph.stat("vfs")?.is_some() => parse("vfs"),
+        [] => parse(priority.first().copied().unwrap_or("overlay")),
+        [name] => parse(name),
+        names => Err(Error::NotSupported(format!(
+            "{} contains several valid graphdrivers: {}; please cleanup or explicitly choose storage \
+             driver (--storage-driver <DRIVER>)",
+            graph.path().display(),
+            names.join(", ")
+        ))),
+    }
+}
+
+impl Store {
+    /// Opens the store of `config`, making what is missing.
+    ///
+    /// # Errors
+    /// When a root can't be made or read, or the driver can't work there. Folders made before stay.
+    pub fn open(mut config: Config) -> Result<Self, Error> {
+        if config.graph_root.as_os_str().is_empty() {
+            config.graph_root = DEFAULT_GRAPH_ROOT.into();
+        }
+        if config.run_root.as_os_str().is_empty() {
+            config.run_root = DEFAULT_RUN_ROOT.into();
+        }
+        if let Some(root) = &config.image_store {
+            return Err(Error::NotSupported(format!(
+                "the split image store {}",
+                root.display()
+            )));
+        }
+        config.graph_root = absolute(&config.graph_root)?;
+        config.run_root = absolute(&config.run_root)?;
+        let run = Dir::open_or_create(&config.run_root, 0o700)?;
+        let graph = Dir::open_or_create(&config.graph_root, 0o700)?;
+        let kind = choose_driver(&config, &graph)?;
+        let name = kind.as_str();
+        config.driver = Some(name.to_owned());
+        for lock in [GRAPH_LOCK, "userns.lock"] {
+            drop(graph.ensure_file(lock, 0o644)?);
+        }
+        let own = graph.ensure_dir("strata", 0o700)?;
+        let spares = own.ensure_dir("spare", 0o700)?;
+        let roots = Roots {
+            graph: &graph,
+            graph_path: &config.graph_root,
+            run: &run,
+            run_path: &config.run_root,
+            additional: config.additional_image_stores.clone(),
+        };
+        let driver = driver::open(kind, &roots, &config.options)?;
+        let mut others = Vec::new();
+        for root in driver.additional_roots() {
+            others.extend(ReadOnlyStore::open(&root, name)?);
+        }
+        let folder = |root: &Dir, kind: &str| root.ensure_dir(format!("{name}-{kind}"), 0o700);
+        let layers = TableFile::new(
+            folder(&graph, "layers")?,
+            "layers.lock",
+            LAYER_FILES,
+            Some(spares.try_clone()?),
+        );
+        let images = TableFile::new(
+            folder(&graph, "images")?,
+            "images.lock",
+            IMAGE_FILES,
+            Some(spares.try_clone()?),
+        );
+        let containers = TableFile::new(
+            folder(&graph, "containers")?,
+            "containers.lock",
+            CONTAINER_FILES,
+            Some(spares),
+        );
+        // Beside a graph root on the same full disk the table of mounts needs a spare as well.
+        let run_spares = run.ensure_dir("strata", 0o700)?;
+        let mounts = TableFile::new(
+            folder(&run, "layers")?,
+            "mountpoints.lock",
+            MOUNT_FILES,
+            Some(run_spares),
+        );
+        let image_run = config.run_root.join(format!("{name}-images"));
+        let inner = Inner {
+            container_run: folder(&run, "containers")?,
+            image_run,
+            staging: Staging::new(own.ensure_dir("staging", 0o700)?),
+            driver,
+            layers,
+            mounts,
+            images,
+            containers,
+            others,
+            writer: Writer::default(),
+            graph,
+            config,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The store's UUID: made once, kept in the graph root, 32 hex digits.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    pub fn uuid(&self) -> Result<String, Error> {
+        let own = self.0.graph.open_dir("strata")?;
+        // Two processes may open a new store at the same time.
+        let lock = RecordLock::acquire(&self.0.graph, GRAPH_LOCK, Access::Exclusive)?;
+        if let Some(bytes) = own.find("uuid")? {
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(text);
+            }
+        }
+        let mut bytes = [0; 16];
+        random_bytes(&mut bytes);
+        let mut text = String::new();
+        digest::push_hex(&mut text, &bytes);
+        own.replace("uuid", text.as_bytes(), Durability::Durable)?;
+        drop(lock);
+        Ok(text)
+    }
+
+    /// Removes what dead processes left in the staging area.
+    ///
+    /// # Errors
+    /// When something can't be removed.
+    pub fn remove_leftovers(&self) -> Result<(), Error> {
+        Ok(self.0.staging.remove_leftovers()?)
+    }
+}

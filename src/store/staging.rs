@@ -1,0 +1,253 @@
+//! Where layers are made ready and where deleted ones go: outside the driver home, on its file system.
+//!
+//! ```text
+//! <graph root>/strata/staging/<area>.lock   held while the process lives
+//! <graph root>/strata/staging/<area>/<n>    a layer in the making, or a deleted one
+//! ```
+//!
+//! An area belongs to one opened store. Its lock file appears locked (an unnamed file is locked, then
+//! linked), so an area whose lock can be had is a dead process's, and is removed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::sys::dir::random_u64;
+use crate::sys::record_lock::RecordLock;
+use crate::sys::{Dir, Error, FileIdentity};
+
+/// The staging folder of a graph root; the area is made when first needed.
+#[derive(Debug)]
+pub struct Staging {
+    folder: Arc<Dir>,
+    area: Mutex<Option<Arc<Area>>>,
+}
+
+/// A folder of this process.
+#[derive(Debug)]
+struct Area {
+    folder: Arc<Dir>,
+    name: String,
+    dir: Dir,
+    next: AtomicU64,
+    /// Held until the process ends.
+    _lock: RecordLock,
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // Entries keep the area alive, so it is empty unless a removal failed: the next process that
+        // opens the store tries again.
+        let removed = self
+            .folder
+            .remove_dir(&self.name)
+            .and_then(|()| self.folder.remove_file(format!("{}.lock", self.name)));
+        if let Err(error) = removed {
+            tracing::debug!(%error, "the staging area is left to the next process");
+        }
+    }
+}
+
+/// A name in the area, with nothing under it yet or with something that is to be removed.
+///
+/// Dropping it removes what is there.
+#[derive(Debug)]
+pub struct Entry {
+    area: Arc<Area>,
+    name: String,
+}
+
+impl Staging {
+    /// The staging area below `folder` (`<graph root>/strata/staging`).
+    pub fn new(folder: Dir) -> Self {
+        Self {
+            folder: Arc::new(folder),
+            area: Mutex::new(None),
+        }
+    }
+
+    fn area(&self) -> Result<Arc<Area>, Error> {
+        let mut area = self.area.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(area) = area.as_ref() {
+            return Ok(Arc::clone(area));
+        }
+        self.remove_leftovers()?;
+        let name = format!("{:016x}", random_u64());
+        let file = self.folder.create_unnamed_file(0o600)?;
+        let lock = match RecordLock::try_exclusive(file)? {
+            Ok(lock) => lock,
+            Err(file) => {
+                let busy = std::io::Error::from_raw_os_error(libc::EAGAIN);
+                return Err(Error::new("lock", file.path(), busy));
+            }
+        };
+        self.folder.link_file(lock.file(), format!("{name}.lock"))?;
+        self.folder.create_dir(&name, 0o700)?;
+        let dir = self.folder.open_dir(&name)?;
+        let made = Arc::new(Area {
+            folder: Arc::clone(&self.folder),
+            name,
+            dir,
+            next: AtomicU64::new(0),
+            _lock: lock,
+        });
+        *area = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// A new name. Nothing is created.
+    ///
+    /// # Errors
+    /// When the area can't be made.
+    pub fn entry(&self) -> Result<Entry, Error> {
+        let area = self.area()?;
+        let name = area.next.fetch_add(1, Ordering::Relaxed).to_string();
+        Ok(Entry { area, name })
+    }
+
+    /// Removes the areas of processes that are gone; those in use are left alone.
+    ///
+    /// # Errors
+    /// When the folder can't be read or something can't be removed.
+    pub fn remove_leftovers(&self) -> Result<(), Error> {
+        let entries = self.folder.list()?;
+        for entry in &entries {
+            let Some(name) = entry.name.to_str() else {
+                continue;
+            };
+            let (area, lock_name) = match name.strip_suffix(".lock") {
+                Some(area) => (area.to_owned(), name.to_owned()),
+                None => (name.to_owned(), format!("{name}.lock")),
+            };
+            let Some(lock) = self.dead_owner(&lock_name, &area)? else {
+                continue;
+            };
+            self.folder.remove_tree(&area)?;
+            self.folder.remove_file_if_found(&lock_name)?;
+            drop(lock);
+        }
+        Ok(())
+    }
+
+    /// The lock of an area whose owner is gone.
+    ///
+    /// An area without a lock file is being removed, or its owner died between two removals: it is
+    /// locked by making the lock file anew.
+    fn dead_owner(&self, lock_name: &str, area: &str) -> Result<Option<RecordLock>, Error> {
+        if self.folder.stat(lock_name)?.is_none() && self.folder.stat(area)?.is_none() {
+            return Ok(None);
+        }
+        let file = self.folder.ensure_file(lock_name, 0o600)?;
+        let Ok(lock) = RecordLock::try_exclusive(file)? else {
+            return Ok(None);
+        };
+        // Somebody else may have removed the file before we had the lock.
+        let ours = FileIdentity::from(&lock.file().stat()?).inode;
+        match self.folder.identity(lock_name)? {
+            Some(found) if found.inode == ours => Ok(Some(lock)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Entry {
+    /// The folder that the name is in.
+    pub fn folder(&self) -> &Dir {
+        &self.area.dir
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes it a directory.
+    ///
+    /// # Errors
+    /// When it exists, or can't be made.
+    pub fn create_dir(&self) -> Result<Dir, Error> {
+        self.area.dir.create_dir(&self.name, 0o700)?;
+        self.area.dir.open_dir(&self.name)
+    }
+
+    /// Moves what is at `from` in `dir` here, to be removed; false when nothing is there.
+    ///
+    /// # Errors
+    /// When it can't be moved; it is then where it was.
+    pub fn take_in(&self, dir: &Dir, from: impl AsRef<Path>) -> Result<bool, Error> {
+        match dir.rename(from, &self.area.dir, &self.name) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Err(error) = self.area.dir.remove_tree(&self.name) {
+            // The area keeps it; the next process that opens the store tries again.
+            tracing::warn!(error = %Chain(&error), "something deleted could not be removed yet");
+        }
+    }
+}
+
+/// An error with its sources, for the log.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Dir) -> usize {
+        dir.list().unwrap().len()
+    }
+
+    #[test]
+    fn a_dropped_entry_and_a_dropped_store_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let staging = Staging::new(dir.try_clone().unwrap());
+        let entry = staging.entry().unwrap();
+        entry
+            .create_dir()
+            .unwrap()
+            .write_new("file", b"x", 0o600)
+            .unwrap();
+        assert_eq!(names(&dir), 2);
+        drop(entry);
+        drop(staging);
+        assert_eq!(names(&dir), 0);
+    }
+
+    #[test]
+    fn only_the_areas_of_the_dead_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let alive = Staging::new(dir.try_clone().unwrap());
+        let entry = alive.entry().unwrap();
+        entry.create_dir().unwrap();
+        dir.create_dir("dead", 0o700).unwrap();
+        dir.write_new("dead/file", b"x", 0o600).unwrap();
+        dir.write_new("dead.lock", b"", 0o600).unwrap();
+        dir.create_dir("unlocked", 0o700).unwrap();
+        Staging::new(dir.try_clone().unwrap())
+            .remove_leftovers()
+            .unwrap();
+        assert_eq!(names(&dir), 2);
+        assert!(entry.folder().find_dir(entry.name()).unwrap().is_some());
+    }
+}

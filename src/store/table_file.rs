@@ -1,0 +1,203 @@
+//! [`TableFile`]: a table, the JSON files that hold it, the lock that guards it, and when to reload.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::error::Error;
+use super::last_write::LastWrite;
+use super::spare;
+use super::table::{Record, Table};
+use crate::sys::record_lock::{Access, RecordLock};
+use crate::sys::{Dir, Durability, FileIdentity};
+
+/// One kind of record of one store.
+#[derive(Debug)]
+pub struct TableFile<R> {
+    dir: Dir,
+    lock: &'static str,
+    files: &'static [&'static str],
+    /// Where spares for full disks lie; none for read-only stores.
+    spares: Option<Dir>,
+    is_read_only: bool,
+    state: RwLock<State<R>>,
+}
+
+/// The table as it was loaded, and what tells whether it is still current.
+#[derive(Debug)]
+struct State<R> {
+    table: Table<R>,
+    /// `None`: to be loaded.
+    token: Option<LastWrite>,
+    identities: Vec<Option<FileIdentity>>,
+    /// The files assign a name twice; a writer should save the resolved table.
+    has_conflicts: bool,
+}
+
+impl<R: Record> TableFile<R> {
+    /// A table in `dir`. `files` are read in order; the first is where records go by default.
+    pub fn new(
+        dir: Dir,
+        lock: &'static str,
+        files: &'static [&'static str],
+        spares: Option<Dir>,
+    ) -> Self {
+        Self::with(dir, lock, files, spares, false)
+    }
+
+    /// A table of a store that we may only read.
+    pub fn read_only(dir: Dir, lock: &'static str, files: &'static [&'static str]) -> Self {
+        Self::with(dir, lock, files, None, true)
+    }
+
+    fn with(
+        dir: Dir,
+        lock: &'static str,
+        files: &'static [&'static str],
+        spares: Option<Dir>,
+        is_read_only: bool,
+    ) -> Self {
+        let state = State {
+            table: Table::default(),
+            token: None,
+            identities: vec![None; files.len()],
+            has_conflicts: false,
+        };
+        Self {
+            dir,
+            lock,
+            files,
+            spares,
+            is_read_only,
+            state: RwLock::new(state),
+        }
+    }
+
+    /// The folder of the files.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State<R>> {
+        // A panic in a writer leaves `token` unset or the table whole: both are fine.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State<R>> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table as this process knows it, without the lock: for what is only shown, or verified later
+    /// under the lock. Empty before the first load.
+    pub fn peek<T>(&self, look: impl FnOnce(&Table<R>) -> T) -> T {
+        look(&self.state().table)
+    }
+
+    /// Changes the table in memory.
+    ///
+    /// LOCKS: this table's, exclusive, by [`TableFile::enter`].
+    pub fn change<T>(&self, change: impl FnOnce(&mut Table<R>) -> T) -> T {
+        change(&mut self.state_mut().table)
+    }
+
+    /// True when the loaded files assign a name twice.
+    pub fn has_conflicts(&self) -> bool {
+        self.state().has_conflicts
+    }
+
+    /// Takes the lock and makes the table current, reloading when somebody wrote.
+    ///
+    /// # Errors
+    /// When the lock can't be had, or the files can't be read or are broken; the table is then loaded
+    /// by the next call.
+    pub fn enter(&self, access: Access) -> Result<RecordLock, Error> {
+        let lock = if self.is_read_only {
+            match RecordLock::acquire_read_only(&self.dir, self.lock) {
+                Err(error) if error.is_not_found() => {
+                    RecordLock::acquire(&self.dir, self.lock, Access::Shared)?
+                }
+                result => result?,
+            }
+        } else {
+            RecordLock::acquire(&self.dir, self.lock, access)?
+        };
+        let token = LastWrite::read(&lock)?;
+        let identities = self
+            .files
+            .iter()
+            .map(|file| self.dir.identity(file))
+            .collect::<Result<Vec<_>, _>>()?;
+        {
+            let state = self.state();
+            if state.token.as_ref() == Some(&token) && state.identities == identities {
+                return Ok(lock);
+            }
+        }
+        let mut table = Table::default();
+        let mut has_conflicts = false;
+        for (number, file) in self.files.iter().enumerate() {
+            if identities[number].is_none() {
+                continue;
+            }
+            let text = self.dir.find(file)?.unwrap_or_default();
+            let absorbed = table.absorb(number, &text).map_err(|source| Error::Load {
+                path: self.dir.path().join(Path::new(file)),
+                source: Arc::new(source),
+            })?;
+            has_conflicts |= absorbed.has_conflicts;
+        }
+        *self.state_mut() = State {
+            table,
+            token: Some(token),
+            identities,
+            has_conflicts,
+        };
+        Ok(lock)
+    }
+
+    /// Looks at the current table, under a shared lock.
+    ///
+    /// # Errors
+    /// As [`TableFile::enter`].
+    pub fn read<T>(&self, look: impl FnOnce(&Table<R>) -> T) -> Result<T, Error> {
+        let lock = self.enter(Access::Shared)?;
+        let result = look(&self.state().table);
+        drop(lock);
+        Ok(result)
+    }
+
+    /// Saves the files whose `dirty` is set.
+    ///
+    /// The token is stamped first: a crash in between makes others reload the old file for nothing,
+    /// while the other order would leave them with stale data.
+    ///
+    /// LOCKS: `lock` is this table's, exclusive.
+    ///
+    /// # Errors
+    /// When a file can't be written. Files before it are saved; the table is reloaded by the next call
+    /// of [`TableFile::enter`].
+    pub fn save(
+        &self,
+        lock: &RecordLock,
+        dirty: &[bool],
+        durability: Durability,
+    ) -> Result<(), Error> {
+        let token = LastWrite::stamp(lock)?;
+        // Set again only when all is saved: a failure makes the next user load what is on disk.
+        self.state_mut().token = None;
+        for (number, file) in self.files.iter().enumerate() {
+            if !dirty.get(number).copied().unwrap_or(false) {
+                continue;
+            }
+            let text = self.state().table.text(number);
+            let identity = match &self.spares {
+                Some(spares) => spare::replace(&self.dir, file, &text, durability, spares)?,
+                None => self.dir.replace(file, &text, durability)?,
+            };
+            self.state_mut().identities[number] = Some(identity);
+        }
+        let mut state = self.state_mut();
+        state.token = Some(token);
+        state.has_conflicts = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,500 @@
+//! [`Transaction`]: locks taken in order, changes in memory, saved once.
+//!
+//! The only code that holds more than one lock. The order is layers, mounts (inside layers), images,
+//! containers, as in Go.
+
+use std::sync::Arc;
+
+use super::Inner;
+use super::container::record::ContainerRecord;
+use super::error::Error;
+use super::flags::Flags;
+use super::image::record::ImageRecord;
+use super::layer::record::LayerRecord;
+use super::mounts::MountRecord;
+use super::staging;
+use super::table::{Record, Row, Table};
+use super::table_file::TableFile;
+use crate::sys::Durability;
+use crate::sys::record_lock::{Access, RecordLock};
+
+/// Which kinds a change locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Layers, and with them mounts.
+    pub layers: bool,
+    /// Images.
+    pub images: bool,
+    /// Containers.
+    pub containers: bool,
+}
+
+impl Scope {
+    /// Layers and mounts.
+    pub const LAYERS: Self = Self {
+        layers: true,
+        images: false,
+        containers: false,
+    };
+    /// Images.
+    pub const IMAGES: Self = Self {
+        layers: false,
+        images: true,
+        containers: false,
+    };
+    /// Containers.
+    pub const CONTAINERS: Self = Self {
+        layers: false,
+        images: false,
+        containers: true,
+    };
+    /// Everything.
+    pub const ALL: Self = Self {
+        layers: true,
+        images: true,
+        containers: true,
+    };
+
+    /// What either locks.
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            layers: self.layers || other.layers,
+            images: self.images || other.images,
+            containers: self.containers || other.containers,
+        }
+    }
+}
+
+/// A table under its exclusive lock.
+#[derive(Debug)]
+pub struct Edit<'a, R> {
+    file: &'a TableFile<R>,
+    lock: RecordLock,
+    dirty: [bool; 2],
+    /// Files that this transaction has written.
+    saved: [bool; 2],
+    has_additions: bool,
+    has_removals: bool,
+    /// Removed rows that stay in the file until what points at them is saved.
+    removed: Vec<Row<R>>,
+}
+
+impl<'a, R: Record> Edit<'a, R> {
+    fn new(file: &'a TableFile<R>) -> Result<Self, Error> {
+        let lock = file.enter(Access::Exclusive)?;
+        let has_conflicts = file.has_conflicts();
+        Ok(Self {
+            file,
+            lock,
+            dirty: [has_conflicts; 2],
+            saved: [false; 2],
+            has_additions: false,
+            has_removals: false,
+            removed: Vec::new(),
+        })
+    }
+
+    /// Looks at the table.
+    pub fn look<T>(&self, look: impl FnOnce(&Table<R>) -> T) -> T {
+        self.file.peek(look)
+    }
+
+    /// The record that `key` finds.
+    pub fn find(&self, key: &str) -> Option<Arc<R>> {
+        self.look(|table| table.find(key).map(|row| Arc::clone(&row.record)))
+    }
+
+    /// The record with exactly this ID.
+    pub fn find_id(&self, id: &str) -> Option<Arc<R>> {
+        self.look(|table| table.find_id(id).map(|row| Arc::clone(&row.record)))
+    }
+
+    /// The ID of the record that has `name`.
+    pub fn owner_of(&self, name: &str) -> Option<String> {
+        self.look(|table| table.find_name(name).map(|row| row.record.id().to_owned()))
+    }
+
+    /// Adds the record, or replaces the one with its ID. New ones go to file number `file`.
+    pub fn put(&mut self, record: R, file: usize) {
+        let is_new = self.find_id(record.id()).is_none();
+        self.has_additions |= is_new;
+        // A name may be taken from a record in the other file: both are saved then.
+        let touches_both = record.names().iter().any(|name| {
+            self.owner_of(name)
+                .is_some_and(|owner| owner != record.id())
+        });
+        let id = record.id().to_owned();
+        self.file.change(|table| table.put(record, file));
+        let at = self.look(|table| table.find_id(&id).map_or(0, |row| row.file));
+        self.dirty[at] = true;
+        if touches_both {
+            self.dirty = self.used_files();
+        }
+    }
+
+    fn used_files(&self) -> [bool; 2] {
+        self.look(|table| [0, 1].map(|file| self.dirty[file] || table.has_rows_in(file)))
+    }
+
+    /// Takes the record out.
+    pub fn remove(&mut self, id: &str) -> Option<Arc<R>> {
+        let row = self.file.change(|table| table.remove(id))?;
+        self.dirty[row.file] = true;
+        self.has_removals = true;
+        let record = Arc::clone(&row.record);
+        self.removed.push(row);
+        Some(record)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty.contains(&true)
+    }
+
+    fn save(&mut self, durability: Durability) -> Result<(), Error> {
+        if self.is_dirty() {
+            self.file.save(&self.lock, &self.dirty, durability)?;
+            self.note_saved();
+            self.dirty = [false; 2];
+        }
+        Ok(())
+    }
+
+    fn note_saved(&mut self) {
+        for (saved, dirty) in self.saved.iter_mut().zip(self.dirty) {
+            *saved |= dirty;
+        }
+    }
+
+    /// Writes the files that this transaction has written once more, as the table is now.
+    fn save_again(&mut self, durability: Durability) -> Result<(), Error> {
+        if self.saved.contains(&true) {
+            self.file.save(&self.lock, &self.saved, durability)?;
+        }
+        Ok(())
+    }
+
+    /// The first half of a save, when records of other kinds will point at what is added: with the
+    /// removed rows still in the file, as old pointers may be on disk yet.
+    fn save_additions(&mut self, has_pointers: bool, durability: Durability) -> Result<(), Error> {
+        if !self.has_additions || !has_pointers {
+            return Ok(());
+        }
+        if !self.has_removals {
+            return self.save(durability);
+        }
+        let removed = std::mem::take(&mut self.removed);
+        let mark = self.file.change(|table| {
+            let mark = table.mark();
+            for row in &removed {
+                // An ID that was removed and made again is there already.
+                if table.find_id(row.record.id()).is_none() {
+                    table.put_row(row.clone());
+                }
+            }
+            mark
+        });
+        let result = self.file.save(&self.lock, &self.dirty, durability);
+        self.file.change(|table| table.roll_back(mark));
+        self.removed = removed;
+        self.note_saved();
+        result
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            journal: self.look(Table::mark),
+            dirty: self.dirty,
+            has_additions: self.has_additions,
+            has_removals: self.has_removals,
+            removed: self.removed.len(),
+        }
+    }
+
+    fn roll_back(&mut self, mark: &Mark) {
+        self.file.change(|table| table.roll_back(mark.journal));
+        self.dirty = mark.dirty;
+        self.has_additions = mark.has_additions;
+        self.has_removals = mark.has_removals;
+        self.removed.truncate(mark.removed);
+    }
+}
+
+/// Where an edit stood before a change.
+#[derive(Debug)]
+struct Mark {
+    journal: usize,
+    dirty: [bool; 2],
+    has_additions: bool,
+    has_removals: bool,
+    removed: usize,
+}
+
+/// What is done under the locks once the records are saved.
+pub type AfterSave = Box<dyn FnOnce(&mut Transaction<'_>) -> Result<(), Error> + Send>;
+
+/// The locks, and the changes so far.
+pub struct Transaction<'a> {
+    pub(super) store: &'a Inner,
+    layers: Option<Edit<'a, LayerRecord>>,
+    mounts: Option<Edit<'a, MountRecord>>,
+    images: Option<Edit<'a, ImageRecord>>,
+    containers: Option<Edit<'a, ContainerRecord>>,
+    durability: Durability,
+    /// Layers moved into the home by the running change, to be moved out if it fails.
+    adopted: Vec<String>,
+    after_save: Vec<AfterSave>,
+    /// What was deleted; removed when the locks are free.
+    trash: Vec<staging::Entry>,
+}
+
+/// Where a transaction stood before a change.
+pub(super) struct Savepoint {
+    layers: Option<Mark>,
+    mounts: Option<Mark>,
+    images: Option<Mark>,
+    containers: Option<Mark>,
+    durability: Durability,
+}
+
+impl<'a> Transaction<'a> {
+    /// Takes the locks of `scope`, in order, and makes the tables current.
+    ///
+    /// Layers that a dead process left half made are taken out, as every peer does.
+    pub(super) fn begin(store: &'a Inner, scope: Scope) -> Result<Self, Error> {
+        let layers = scope.layers.then(|| Edit::new(&store.layers)).transpose()?;
+        let images = scope.images.then(|| Edit::new(&store.images)).transpose()?;
+        let containers = scope
+            .containers
+            .then(|| Edit::new(&store.containers))
+            .transpose()?;
+        let mut transaction = Self {
+            store,
+            layers,
+            mounts: None,
+            images,
+            containers,
+            durability: Durability::Atomic,
+            adopted: Vec::new(),
+            after_save: Vec::new(),
+            trash: Vec::new(),
+        };
+        if scope.layers {
+            transaction.delete_incomplete()?;
+        }
+        Ok(transaction)
+    }
+
+    /// Layers, to change.
+    pub fn layers(&mut self) -> &mut Edit<'a, LayerRecord> {
+        self.layers
+            .as_mut()
+            .expect("the change asked for the layer lock")
+    }
+
+    /// Images, to change.
+    pub fn images(&mut self) -> &mut Edit<'a, ImageRecord> {
+        self.images
+            .as_mut()
+            .expect("the change asked for the image lock")
+    }
+
+    /// Containers, to change.
+    pub fn containers(&mut self) -> &mut Edit<'a, ContainerRecord> {
+        self.containers
+            .as_mut()
+            .expect("the change asked for the container lock")
+    }
+
+    /// Mounts, to change; their lock lies inside the layers'.
+    ///
+    /// # Errors
+    /// When the table can't be locked or loaded.
+    pub fn mounts(&mut self) -> Result<&mut Edit<'a, MountRecord>, Error> {
+        assert!(self.layers.is_some(), "the change asked for the layer lock");
+        if self.mounts.is_none() {
+            self.mounts = Some(Edit::new(&self.store.mounts)?);
+        }
+        Ok(self.mounts.as_mut().expect("it was just set"))
+    }
+
+    /// Asks that the saved change survives a loss of power.
+    pub fn require_durable(&mut self) {
+        self.durability = Durability::Durable;
+    }
+
+    /// Does something under the locks once the records are saved. Its failure is the caller's answer,
+    /// but undoes nothing.
+    pub fn after_save(
+        &mut self,
+        action: impl FnOnce(&mut Transaction<'_>) -> Result<(), Error> + Send + 'static,
+    ) {
+        self.after_save.push(Box::new(action));
+    }
+
+    /// Remembers that the layer's directory was moved into the home by this change.
+    pub(super) fn note_adopted(&mut self, id: &str) {
+        self.adopted.push(id.to_owned());
+    }
+
+    /// Keeps what was deleted until the locks are free.
+    pub(super) fn throw_away(&mut self, entry: staging::Entry) {
+        self.trash.push(entry);
+    }
+
+    fn delete_incomplete(&mut self) -> Result<(), Error> {
+        let ids: Vec<String> = self.layers().look(|table| {
+            let incomplete = table.iter().filter(|row| row.record.is_incomplete());
+            incomplete.map(|row| row.record.id.clone()).collect()
+        });
+        for id in ids {
+            tracing::warn!(
+                layer = id,
+                flag = Flags::INCOMPLETE,
+                "a half-made layer is deleted"
+            );
+            self.delete_layer_record(&id)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a layer's record out, and after the save its mount, contents and side data.
+    pub(super) fn delete_layer_record(&mut self, id: &str) -> Result<(), Error> {
+        self.layers().remove(id);
+        let id = id.to_owned();
+        self.after_save(move |transaction| {
+            // A later change of the same batch may have made a layer of this ID again; what it
+            // replaced is in the trash already.
+            match transaction.layers().find_id(&id) {
+                Some(_) => Ok(()),
+                None => transaction.discard_layer(&id),
+            }
+        });
+        Ok(())
+    }
+
+    /// Moves a layer's contents and side data to the trash.
+    pub(super) fn discard_layer(&mut self, id: &str) -> Result<(), Error> {
+        if let Some(mount) = self.mounts()?.find_id(id) {
+            self.store.driver.unmount(id, mount.path.as_ref())?;
+            self.mounts()?.remove(id);
+        }
+        let store = self.store;
+        let entry = store.staging.entry()?;
+        store.driver.discard(id, entry.folder(), entry.name())?;
+        self.throw_away(entry);
+        for name in [format!("{id}.tar-split.gz"), id.to_owned()] {
+            let entry = store.staging.entry()?;
+            if entry.take_in(store.layers.dir(), &name)? {
+                self.throw_away(entry);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn savepoint(&mut self) -> Savepoint {
+        self.adopted.clear();
+        Savepoint {
+            layers: self.layers.as_ref().map(Edit::mark),
+            mounts: self.mounts.as_ref().map(Edit::mark),
+            images: self.images.as_ref().map(Edit::mark),
+            containers: self.containers.as_ref().map(Edit::mark),
+            durability: self.durability,
+        }
+    }
+
+    /// Takes back what was changed since `savepoint`, directories moved into the home among it.
+    pub(super) fn roll_back(&mut self, savepoint: &Savepoint) {
+        fn undo<R: Record>(edit: &mut Option<Edit<'_, R>>, mark: Option<&Mark>) {
+            if let (Some(edit), Some(mark)) = (edit, mark) {
+                edit.roll_back(mark);
+            }
+        }
+        undo(&mut self.layers, savepoint.layers.as_ref());
+        undo(&mut self.mounts, savepoint.mounts.as_ref());
+        undo(&mut self.images, savepoint.images.as_ref());
+        undo(&mut self.containers, savepoint.containers.as_ref());
+        self.durability = savepoint.durability;
+        for id in std::mem::take(&mut self.adopted) {
+            self.undo_adoption(&id);
+        }
+    }
+
+    /// Moves a directory out of the home again. A failure leaves garbage, which is found later.
+    pub(super) fn undo_adoption(&mut self, id: &str) {
+        if let Err(error) = self.discard_layer(id) {
+            tracing::warn!(layer = id, %error, "a layer without record stays in the driver's home");
+        }
+    }
+
+    pub(super) fn take_adopted(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.adopted)
+    }
+
+    pub(super) fn take_after_save(&mut self) -> Vec<AfterSave> {
+        std::mem::take(&mut self.after_save)
+    }
+
+    /// Saves what was changed: the thing before the pointer when adding, the pointer before the thing
+    /// when deleting, both when a batch does both.
+    pub(super) fn save(&mut self) -> Result<(), Error> {
+        let durability = self.durability;
+        let containers_point = self.containers.as_ref().is_some_and(Edit::is_dirty);
+        let images_point = self.images.as_ref().is_some_and(Edit::is_dirty);
+        if let Some(layers) = self.layers.as_mut() {
+            layers.save_additions(images_point || containers_point, durability)?;
+        }
+        if let Some(images) = self.images.as_mut() {
+            images.save_additions(containers_point, durability)?;
+        }
+        if let Some(containers) = self.containers.as_mut() {
+            containers.save(durability)?;
+        }
+        if let Some(images) = self.images.as_mut() {
+            images.save(durability)?;
+        }
+        if let Some(layers) = self.layers.as_mut() {
+            layers.save(durability)?;
+        }
+        Ok(())
+    }
+
+    /// After a failed save: takes back what was saved before the failure.
+    ///
+    /// # Errors
+    /// When that can't be saved either: the disk then has objects that nothing points at.
+    pub(super) fn save_again(&mut self) -> Result<(), Error> {
+        // The same order as for a removal: the pointers first.
+        if let Some(containers) = self.containers.as_mut() {
+            containers.save_again(Durability::Atomic)?;
+        }
+        if let Some(images) = self.images.as_mut() {
+            images.save_again(Durability::Atomic)?;
+        }
+        if let Some(layers) = self.layers.as_mut() {
+            layers.save_again(Durability::Atomic)?;
+        }
+        Ok(())
+    }
+
+    /// Saves the table of mounts, when it was changed. The run root ends with the boot: no sync.
+    pub(super) fn save_mounts(&mut self) -> Result<(), Error> {
+        match self.mounts.as_mut() {
+            Some(mounts) => mounts.save(Durability::None),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets how to undo, releases the locks, and gives what is to be removed.
+    pub(super) fn finish(self) -> Vec<staging::Entry> {
+        fn settle<R: Record>(edit: Option<&Edit<'_, R>>) {
+            if let Some(edit) = edit {
+                edit.file.change(Table::settle);
+            }
+        }
+        settle(self.layers.as_ref());
+        settle(self.mounts.as_ref());
+        settle(self.images.as_ref());
+        settle(self.containers.as_ref());
+        self.trash
+    }
+}
