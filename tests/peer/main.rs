@@ -4,6 +4,7 @@
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "tests make and inspect files, and run programs, by themselves"
 )]
@@ -11,7 +12,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[cfg(feature = "node")]
-mod descriptor;
 mod archive;
+mod descriptor;
+mod engines;
 mod fixtures;
+mod sanity;
+mod shared;
+mod storage_tools;
+mod volumes;

@@ -110,6 +110,11 @@ pub fn digest(bytes: &[u8]) -> String {
     Digest::of(bytes).to_string()
 }
 
+/// The SHA-256 of `bytes` as 64 hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    Digest::of(bytes).hex().to_owned()
+}
+
 fn blob(layout: &Path, bytes: &[u8]) -> String {
     let digest = digest(bytes);
     let path = layout.join("blobs").join(digest.replace(':', "/"));

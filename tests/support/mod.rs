@@ -19,6 +19,7 @@
 
 pub mod http;
 pub mod image;
+pub mod plugin;
 pub mod registry;
 pub mod scratch;
 pub mod tool;

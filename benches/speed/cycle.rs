@@ -1,0 +1,137 @@
+//! One cycle create-container, mount, unmount, delete as four processes, against the newest peer.
+
+use std::path::{Path, PathBuf};
+
+use super::numbers::{Promise, Samples, Table};
+use super::support::image;
+use super::support::scratch::Scratch;
+use super::support::tool::{self, Tool};
+use super::{Extent, binary};
+
+#[derive(Debug)]
+struct Side {
+    program: PathBuf,
+    store: Vec<String>,
+    image: String,
+    samples: Samples,
+}
+
+impl Side {
+    fn new(program: &Path, folder: &Path, layout: &Path) -> Self {
+        let text = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let store = vec![
+            "--graph".into(),
+            text("graph"),
+            "--run".into(),
+            text("run"),
+            "--storage-driver".into(),
+            "overlay".into(),
+        ];
+        let image = Tool::at(&binary())
+            .args(&store)
+            .args(["pull", "--quiet"])
+            .arg(format!("oci:{}:one", layout.display()))
+            .ok()
+            .last_line();
+        Self {
+            program: program.to_owned(),
+            store,
+            image,
+            samples: Samples::default(),
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> tool::Ran {
+        Tool::at(&self.program)
+            .args(&self.store)
+            .args(arguments)
+            .ok()
+    }
+
+    fn cycle(&mut self) {
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.time(|| {
+            self.run(&["create-container", "--name", "cycle", &self.image]);
+            self.run(&["mount", "cycle"]);
+            self.run(&["unmount", "cycle"]);
+            self.run(&["delete-container", "cycle"]);
+        });
+        self.samples = samples;
+    }
+
+    /// What is seen in a mounted container, as names with sizes: equal on both sides before timing.
+    fn look(&self) -> Vec<String> {
+        self.run(&["create-container", "--name", "look", &self.image]);
+        let place = PathBuf::from(self.run(&["mount", "look"]).last_line());
+        let listed = Tool::new("find")
+            .arg(&place)
+            .args(["-printf", "%P %y %m %s %l\n"])
+            .ok()
+            .text();
+        self.run(&["unmount", "look"]);
+        self.run(&["delete-container", "look"]);
+        let mut lines: Vec<_> = listed
+            .lines()
+            .filter(|line| !line.contains(" d "))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    /// Containers that stand beside the measured one; made by Strata on both sides, as that is quicker.
+    fn populate(&self, count: usize) {
+        for n in 0..count {
+            Tool::at(&binary())
+                .args(&self.store)
+                .args(["create-container", "--name", &format!("standing-{n}")])
+                .arg(&self.image)
+                .ok();
+        }
+    }
+}
+
+pub fn measure(extent: Extent, table: &mut Table) {
+    let scratch = Scratch::new("bench");
+    let layout = scratch.path().join("layout");
+    image::write_busybox_layout(&layout, "one");
+    let newest = tool::find("containers-storage-newest");
+    let mut ours = Side::new(&binary(), &scratch.dir("ours"), &layout);
+    let mut peer = Side::new(&newest, &scratch.dir("peer"), &layout);
+    let seen = ours.look();
+    assert!(seen.len() > 5, "the image is seen: {seen:?}");
+    assert_eq!(seen, peer.look(), "both mount the same files");
+
+    for (count, promise) in [(0, 2.5), (extent.containers, 4.0)] {
+        ours.populate(count);
+        peer.populate(count);
+        let pairs = (extent.pairs / 5).max(5);
+        for n in 0..pairs + 1 {
+            if n == 1 {
+                ours.samples = Samples::default();
+                peer.samples = Samples::default();
+            }
+            if n % 2 == 0 {
+                ours.cycle();
+                peer.cycle();
+            } else {
+                peer.cycle();
+                ours.cycle();
+            }
+        }
+        for percent in [50, 99] {
+            let promise = if percent == 50 {
+                Promise::Faster(promise)
+            } else {
+                Promise::Nothing
+            };
+            table.add(
+                format!("create, mount, unmount, delete; {count} containers, p{percent}"),
+                "ms",
+                ours.samples.percentile(percent),
+                Some(("containers-storage 1.65", peer.samples.percentile(percent))),
+                promise,
+            );
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Which points are tried: how many there are is learnt from a run without a fault.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::leftovers::{self, Checked};
+use super::script::{Play, Step};
+use super::support::image::{self, Built};
+use super::support::plugin::Settings;
+use super::support::registry::Registry;
+use super::support::scratch::Scratch;
+use super::support::tool::{self, Tool};
+
+/// Where the plugin is killed.
+#[derive(Clone, Copy, Debug)]
+pub enum Points {
+    /// Before and after every call.
+    Every,
+    /// The same, with one layer at a time.
+    EveryOfOneLane,
+    /// As many random ones, layers in parallel.
+    Random(usize),
+}
+
+/// What all runs of a scenario share.
+#[derive(Debug)]
+struct Scene {
+    registry: Registry,
+    reference: String,
+    built: Built,
+    template: std::path::PathBuf,
+    has_image: bool,
+    environment: Vec<(String, String)>,
+    scratch: Scratch,
+}
+
+impl Scene {
+    fn new(name: &str, points: Points, steps: &[Step]) -> Self {
+        tool::require_root();
+        let scratch = Scratch::new("crash");
+        let layout = scratch.path().join("layout");
+        let built = image::write_busybox_layout(&layout, "one");
+        let registry = Registry::start(&scratch.dir("registry"));
+        registry.push(&layout, "test/busybox", "one");
+        let reference = registry.reference("test/busybox", "one");
+        let template = scratch.dir("template");
+        let has_image = !steps.contains(&Step::PublishPulling);
+        if has_image {
+            let settings = Settings::below(&template, &binary());
+            Tool::at(&settings.binary)
+                .args(settings.store_arguments())
+                .args(["pull", "--quiet", &reference])
+                .ok();
+            super::support::scratch::unmount_below(&template);
+        } else {
+            drop(Settings::below(&template, &binary()));
+        }
+        let environment = match points {
+            Points::EveryOfOneLane => vec![("STRATA_PULL_LANES".to_owned(), "1".to_owned())],
+            _ => Vec::new(),
+        };
+        println!("{name}: image {}", built.id);
+        Self {
+            registry,
+            reference,
+            built,
+            template,
+            has_image,
+            environment,
+            scratch,
+        }
+    }
+
+    /// Plays the steps with `fault` in a store of their own, and looks for what is left; whether it struck.
+    fn play(
+        &self,
+        place: &Path,
+        fault: &[(&str, String)],
+        steps: &[Step],
+        checked: &Checked,
+    ) -> bool {
+        fs::create_dir_all(place).expect("a folder can be made");
+        let place = Scratch::within(place);
+        Tool::new("cp")
+            .arg("-a")
+            .arg(self.template.join("."))
+            .arg(place.path())
+            .ok();
+        let settings = Settings::below(place.path(), &binary());
+        let environment = fault
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .chain(self.environment.iter().cloned())
+            .collect();
+        let mut play = Play::new(&settings, environment, &self.reference);
+        for step in steps {
+            play.carry_out(*step, &self.built);
+        }
+        let has_struck = play.finish();
+        leftovers::assert_none(&settings, self.has_image.then_some(&self.built), checked);
+        let path = place.path().to_owned();
+        drop(place);
+        fs::remove_dir_all(path).expect("the store can be removed");
+        has_struck
+    }
+}
+
+fn binary() -> std::path::PathBuf {
+    env!("CARGO_BIN_EXE_strata").into()
+}
+
+/// Runs the scenario `name` at the chosen points.
+pub fn run(name: &str, points: Points, steps: &[Step]) {
+    let scene = Scene::new(name, points, steps);
+    let checked = Checked::default();
+    let log = scene.scratch.path().join("calls");
+    let log_text = log.to_str().expect("UTF-8").to_owned();
+    scene.play(
+        &scene.scratch.path().join("whole"),
+        &[("STRATA_FAULT_LOG", log_text)],
+        steps,
+        &checked,
+    );
+    let calls: Vec<String> = fs::read_to_string(&log)
+        .expect("the calls were logged: is the binary built with the feature fault?")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert!(
+        calls.len() > 20,
+        "{name}: only {} calls counted",
+        calls.len()
+    );
+    let chosen = choose(name, points, calls.len());
+    println!("{name}: {} calls, {} points", calls.len(), chosen.len());
+
+    let next = AtomicUsize::new(0);
+    let struck = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for lane in 0..3 {
+            let (scene, chosen, calls, checked) = (&scene, &chosen, &calls, &checked);
+            let (next, struck, failed) = (&next, &struck, &failed);
+            scope.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((when, number)) = chosen.get(at) else {
+                        return;
+                    };
+                    let fault = format!("{when}:{number}");
+                    let place = scene.scratch.path().join(format!("lane-{lane}"));
+                    let run = std::panic::AssertUnwindSafe(|| {
+                        scene.play(&place, &[("STRATA_FAULT", fault.clone())], steps, checked)
+                    });
+                    match std::panic::catch_unwind(run) {
+                        Ok(has_struck) => {
+                            struck.fetch_add(usize::from(has_struck), Ordering::Relaxed);
+                        }
+                        Err(_) => {
+                            let call = calls.get(number - 1).map_or("?", String::as_str);
+                            failed.lock().unwrap().push(format!("{fault} ({call})"));
+                            super::support::scratch::unmount_below(&place);
+                            drop(fs::remove_dir_all(&place));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    let struck = struck.into_inner();
+    println!("{name}: killed at {struck} points, {} failed", failed.len());
+    assert!(failed.is_empty(), "{name}: {failed:#?}");
+    assert!(
+        struck * 10 >= chosen.len() * 9,
+        "{name}: only {struck} of {} points were reached",
+        chosen.len()
+    );
+    drop(scene.registry);
+}
+
+/// The points of a run, as the fault hook names them.
+fn choose(name: &str, points: Points, calls: usize) -> Vec<(&'static str, usize)> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let sample = number("STRATA_CRASH_SAMPLE").unwrap_or(1_u64).max(1) as usize;
+    match points {
+        Points::Every | Points::EveryOfOneLane => (1..=calls)
+            .flat_map(|at| [("kill-before", at), ("kill-after", at)])
+            .step_by(sample)
+            .collect(),
+        Points::Random(count) => {
+            let seed = number("STRATA_CRASH_SEED").unwrap_or_else(|| {
+                std::time::SystemTime::now()
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .map_or(1, |time| time.as_nanos() as u64)
+            });
+            println!("{name}: STRATA_CRASH_SEED={seed}");
+            let mut random = seed | 1;
+            (0..count / sample)
+                .map(|_| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    let at = 1 + (random >> 8) as usize % calls;
+                    let when = if random & 1 == 0 {
+                        "kill-before"
+                    } else {
+                        "kill-after"
+                    };
+                    (when, at)
+                })
+                .collect()
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The real binary with real mounts. Needs root and what `scripts/install test` brings; without them it
+//! fails.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests make and inspect files, and run programs, by themselves"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod volumes;

@@ -1,0 +1,249 @@
+//! Inline volumes through the real plugin, registry and kernel.
+
+use std::fs;
+use std::path::Path;
+
+use tonic::Code;
+
+use crate::support::image::{self, Built, Layer};
+use crate::support::plugin::{Kubelet, Plugin, Settings, Wish, inline_handle};
+use crate::support::registry::Registry;
+use crate::support::scratch::{Scratch, mounts_below};
+use crate::support::tool;
+
+/// A plugin on an empty store, and a registry with one image.
+struct Node {
+    kubelet: Kubelet,
+    plugin: Option<Plugin>,
+    settings: Settings,
+    registry: Registry,
+    reference: String,
+    built: Built,
+    scratch: Scratch,
+}
+
+impl Node {
+    fn new() -> Self {
+        tool::require_root();
+        let scratch = Scratch::new("root");
+        let layout = scratch.path().join("layout");
+        let built = image::write_busybox_layout(&layout, "one");
+        let registry = Registry::start(&scratch.dir("registry"));
+        registry.push(&layout, "test/busybox", "one");
+        let settings = Settings::below(scratch.path(), Path::new(env!("CARGO_BIN_EXE_strata")));
+        let plugin = Plugin::start(&settings);
+        Self {
+            kubelet: Kubelet::connect(&settings.socket),
+            plugin: Some(plugin),
+            reference: registry.reference("test/busybox", "one"),
+            registry,
+            settings,
+            built,
+            scratch,
+        }
+    }
+
+    fn wish(&self, name: &str) -> Wish {
+        Wish::inline(
+            &inline_handle(name),
+            &self.settings.target(name, "data"),
+            Some(&self.reference),
+        )
+    }
+
+    fn restart(&mut self) {
+        let settings = self.plugin.take().unwrap().kill();
+        self.plugin = Some(Plugin::start(&settings));
+        self.kubelet = Kubelet::connect(&settings.socket);
+    }
+
+    /// What is mounted, but for the driver home over itself, which is the peers' habit.
+    fn mounts(&self) -> usize {
+        let home = self.settings.graph.join("overlay");
+        mounts_below(self.scratch.path())
+            .iter()
+            .filter(|path| **path != home)
+            .count()
+    }
+
+    fn assert_code(&self, wish: &Wish, code: Code) -> String {
+        let status = self.kubelet.publish(wish).unwrap_err();
+        assert_eq!(
+            status.code(),
+            code,
+            "{status:?}\n{}",
+            self.settings.log_text()
+        );
+        assert!(status.details().is_empty(), "details are to be empty");
+        assert!(
+            !status.message().is_empty(),
+            "the message says what is wrong"
+        );
+        assert_eq!(self.mounts(), 0, "nothing is half done");
+        assert!(!wish.target.exists(), "no target is made: {status:?}");
+        status.message().to_owned()
+    }
+}
+
+#[test]
+fn two_volumes_of_one_image_differ_and_a_killed_plugin_finds_them() {
+    let mut node = Node::new();
+    let (one, two) = (node.wish("one"), node.wish("two"));
+    node.kubelet.publish(&one).unwrap();
+    node.kubelet.publish(&two).unwrap();
+    fs::write(one.target.join("data/greeting"), "changed").unwrap();
+    let read = |wish: &Wish| fs::read_to_string(wish.target.join("data/greeting")).unwrap();
+    assert_eq!(read(&one), "changed");
+    assert_eq!(read(&two), "hello from layer two\n");
+    node.restart();
+    assert_eq!(read(&one), "changed");
+    node.kubelet.publish(&one).unwrap();
+    assert_eq!(read(&one), "changed");
+    let usage = node.kubelet.stats(&one.volume, &one.target).unwrap().usage;
+    assert!(!usage.is_empty());
+    for wish in [&one, &two] {
+        node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+        node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+        assert!(!wish.target.exists());
+    }
+    assert_eq!(node.mounts(), 0);
+    assert_eq!(node.plugin.take().unwrap().stop(), 0);
+}
+
+#[test]
+fn a_read_only_volume_cannot_be_written() {
+    let node = Node::new();
+    let wish = node.wish("one").read_only();
+    node.kubelet.publish(&wish).unwrap();
+    assert!(wish.target.join("data/greeting").is_file());
+    let error = fs::write(wish.target.join("new"), "x").unwrap_err();
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::ROFS.raw_os_error())
+    );
+    node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+    assert_eq!(node.mounts(), 0);
+}
+
+#[test]
+fn a_scratch_volume_is_empty_and_writable() {
+    let node = Node::new();
+    let wish = Wish::inline(
+        &inline_handle("scratch"),
+        &node.settings.target("pod", "data"),
+        None,
+    );
+    node.kubelet.publish(&wish).unwrap();
+    assert_eq!(fs::read_dir(&wish.target).unwrap().count(), 0);
+    fs::write(wish.target.join("new"), "x").unwrap();
+    node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+    assert_eq!(node.mounts(), 0);
+}
+
+#[test]
+fn bad_requests_get_the_right_code_and_leave_nothing() {
+    let node = Node::new();
+    let message = node.assert_code(&node.wish("one").with("imgae", "x"), Code::InvalidArgument);
+    assert!(message.contains("imgae"), "the key is named: {message}");
+    node.assert_code(
+        &node.wish("one").with("pullPolicy", "Sometimes"),
+        Code::InvalidArgument,
+    );
+    node.assert_code(
+        &node.wish("one").with("pullPolicy", "Never"),
+        Code::NotFound,
+    );
+    node.assert_code(
+        &node
+            .wish("one")
+            .with("image", &node.registry.reference("test/busybox", "missing")),
+        Code::NotFound,
+    );
+    node.assert_code(
+        &node
+            .wish("one")
+            .with("image", "127.0.0.1:1/nobody/listens:one"),
+        Code::Unavailable,
+    );
+    node.assert_code(
+        &node.wish("one").with("image", "UPPER//case"),
+        Code::InvalidArgument,
+    );
+    let mut relative = node.wish("one");
+    relative.target = "relative/path".into();
+    node.assert_code(&relative, Code::InvalidArgument);
+}
+
+#[test]
+fn corrupt_layers_are_refused_and_leave_nothing() {
+    let node = Node::new();
+    let layout = node.scratch.path().join("corrupt");
+    let built = image::write_layout(&layout, "bad", &[Layer::new().file("a", "content")]);
+    // The registry believes what it is told in the manifest: the layer's diff ID is another one.
+    let config = fs::read_to_string(layout.join("blobs/sha256").join(&built.id)).unwrap();
+    let wrong = config.replace(
+        &built.diff_ids[0],
+        &image::digest(b"something else entirely"),
+    );
+    let wrong_digest = image::digest(wrong.as_bytes());
+    let manifest = String::from_utf8(built.manifest.clone())
+        .unwrap()
+        .replace(&format!("sha256:{}", built.id), &wrong_digest);
+    node.registry
+        .push_blob("test/bad", &wrong_digest, wrong.as_bytes());
+    let layer = fs::read(
+        layout
+            .join("blobs")
+            .join(built.layer_digests[0].replace(':', "/")),
+    )
+    .unwrap();
+    node.registry
+        .push_blob("test/bad", &built.layer_digests[0], &layer);
+    node.registry.push_manifest(
+        "test/bad",
+        "bad",
+        "application/vnd.oci.image.manifest.v1+json",
+        manifest.as_bytes(),
+    );
+    let message = node.assert_code(
+        &node
+            .wish("one")
+            .with("image", &node.registry.reference("test/bad", "bad")),
+        Code::DataLoss,
+    );
+    assert!(message.contains("diff"), "it says what is wrong: {message}");
+}
+
+#[test]
+fn layers_that_leave_their_root_are_refused_or_stay_inside() {
+    let node = Node::new();
+    let outside = node.scratch.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let aim = outside.to_str().unwrap();
+    for (name, layer) in [
+        ("dots", Layer::new().file("../../../../escaped", "x")),
+        (
+            "symlink",
+            Layer::new().symlink("link", aim).file("link/escaped", "x"),
+        ),
+        (
+            "hardlink",
+            Layer::new().hard_link("link", "../../../../../../../../etc/passwd"),
+        ),
+    ] {
+        let layout = node.scratch.path().join(name);
+        image::write_layout(&layout, "bad", &[layer]);
+        node.registry.push(&layout, &format!("test/{name}"), "bad");
+        let wish = node.wish(name).with(
+            "image",
+            &node.registry.reference(&format!("test/{name}"), "bad"),
+        );
+        // Refused, or unpacked beneath the root as a chroot would: both are safe.
+        if node.kubelet.publish(&wish).is_ok() {
+            node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{name} got out");
+    }
+    assert_eq!(node.mounts(), 0);
+    assert_eq!(node.built.diff_ids.len(), 3);
+}
