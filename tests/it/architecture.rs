@@ -47,7 +47,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prost", &["node"]),
     ("axum", &["node"]),
     ("clap", &["cli"]),
-    ("libc", &["sys"]),
 ];
 
 /// Every Rust file below `src` with the module that it belongs to (`store::driver::overlay`).
