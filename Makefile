@@ -10,10 +10,14 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help binary test check fmt
+.PHONY: help run binary test peer check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Shows it: plays the kubelet with a real registry and image; IMAGE=reference takes your own image
+	@scripts/install run
+	@scripts/run
 
 binary: ## Builds the one static binary for release and prints its path
 	@scripts/build-binary
@@ -22,9 +26,19 @@ test: ## Runs every test, as root, and ends with counts (installs the peer tools
 	@scripts/install test
 	@scripts/run-tests
 
+peer: ## Runs the tests with other people's tools alone: containers-storage, podman, buildah, skopeo, csi-sanity
+	@scripts/install test
+	@scripts/run-tests --test peer
+
 check: ## Format, lints, dependencies, spelling, documents, walls: what a change must pass before its tests
 	@scripts/install check
 	@scripts/check
+
+bench: ## Measures against the bare system calls and the peers, and prints the table (BENCH=quick tries it)
+	@scripts/install bench
+	@scripts/run-bench $(BENCH)
+
+all: check test bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt
