@@ -16,6 +16,8 @@ pub mod cli;
 pub mod digest;
 #[cfg(feature = "node")]
 pub mod node;
+#[cfg(feature = "registry")]
+pub mod oci;
 pub mod store;
 pub mod sys;
 #[cfg(feature = "node")]

@@ -50,8 +50,6 @@ pub struct Limits {
     pub mounts: usize,
     /// Threads that call the store and so may wait for its locks.
     pub records: usize,
-    /// Threads that look at how full volumes are.
-    pub looks: usize,
     /// Operations that may wait for a lane, each.
     pub queue: usize,
 }
@@ -61,7 +59,6 @@ impl Default for Limits {
         Self {
             mounts: 8,
             records: 32,
-            looks: 2,
             queue: 4096,
         }
     }
@@ -74,8 +71,6 @@ pub struct Lanes {
     pub mounts: Lane,
     /// Calls the store, and so may wait for its locks.
     pub records: Lane,
-    /// Looks at how full volumes are; changes nothing.
-    pub looks: Lane,
 }
 
 impl Lanes {
@@ -84,13 +79,12 @@ impl Lanes {
         Self {
             mounts: Lane::new("mounts", limits.mounts, limits.queue),
             records: Lane::new("records", limits.records, limits.queue),
-            looks: Lane::new("looks", limits.looks, limits.queue),
         }
     }
 
     /// All lanes, for metrics.
-    pub fn all(&self) -> [&Lane; 3] {
-        [&self.mounts, &self.records, &self.looks]
+    pub fn all(&self) -> [&Lane; 2] {
+        [&self.mounts, &self.records]
     }
 }
 
@@ -248,7 +242,6 @@ mod tests {
         let lanes = Lanes::new(Limits {
             mounts: 1,
             records: 1,
-            looks: 1,
             queue: 2,
         });
         let (release, wait) = mpsc::channel::<()>();

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Mode, Stat, Timespec, Timestamps};
+use rustix::fs::{self, Mode, OFlags, Stat, Timespec, Timestamps};
 
 use super::{Error, fault};
 
@@ -39,6 +39,18 @@ pub struct File {
 impl File {
     pub(super) fn new(fd: OwnedFd, path: PathBuf) -> Self {
         Self { fd, path }
+    }
+
+    /// Opens the file at `path` for reading, following symbolic links: for what the user names.
+    ///
+    /// # Errors
+    /// When it is missing or can't be opened.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = fs::open(path, flags, Mode::empty())
+            .map_err(|error| Error::new("open", path, error))?;
+        Ok(Self::new(fd, path.to_path_buf()))
     }
 
     /// Where it was opened; for messages only.

@@ -21,7 +21,6 @@ pub mod error;
 pub mod fault;
 pub mod file;
 pub mod mount;
-pub mod mount_table;
 pub mod node;
 pub mod record_lock;
 pub mod replace;

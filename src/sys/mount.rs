@@ -342,45 +342,6 @@ pub fn mount_id(path: &Path) -> Result<Option<u64>, Error> {
     Ok(is_root.then_some(statx.stx_mnt_id))
 }
 
-/// What is visible at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Major and minor number of the file system's device.
-    pub device: (u32, u32),
-    /// The inode in it.
-    pub inode: u64,
-    /// Properties of the mount through which it is seen.
-    pub flags: Flags,
-}
-
-/// What is visible at `path`, whether or not it is a mount of its own; `None` when nothing is. No link
-/// is followed.
-///
-/// # Errors
-/// When the kernel can't say.
-pub fn place(path: &Path) -> Result<Option<Place>, Error> {
-    let flags = fs::OFlags::PATH | fs::OFlags::NOFOLLOW | fs::OFlags::CLOEXEC;
-    let fail = |errno: Errno| Error::new("stat", path, errno);
-    let file = match fs::open(path, flags, fs::Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        result => result.map_err(fail)?,
-    };
-    let statx = fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::INO).map_err(fail)?;
-    let flags = fs::fstatvfs(&file).map_err(fail)?.f_flag;
-    let has = |flag| flags.contains(flag);
-    Ok(Some(Place {
-        device: (statx.stx_dev_major, statx.stx_dev_minor),
-        inode: statx.stx_ino,
-        flags: Flags {
-            read_only: has(fs::StatVfsMountFlags::RDONLY),
-            no_devices: has(fs::StatVfsMountFlags::NODEV),
-            no_set_id: has(fs::StatVfsMountFlags::NOSUID),
-            no_exec: has(fs::StatVfsMountFlags::NOEXEC),
-            no_access_time: has(fs::StatVfsMountFlags::NOATIME),
-        },
-    }))
-}
-
 /// True when an overlay is mounted at `path`.
 ///
 /// # Errors
