@@ -179,14 +179,10 @@ impl Overlay {
         options: &MountOptions,
     ) -> Result<PathBuf, DriverError> {
         let mount = self.plan(id, options)?;
-        match sys::mount::overlay(&mount, at) {
-            // Older peers remove the mount point when they unmount.
-            Err(error) if error.is_not_found() => {
-                drop(Dir::open_or_create(at, 0o700)?);
-                sys::mount::overlay(&mount, at)?;
-            }
-            result => result?,
-        }
+        // Older peers remove the mount point when they unmount; and it must be there before the overlay
+        // is made: a volatile one that can't be attached leaves its mark and can't be made again.
+        drop(Dir::open_or_create(at, 0o700)?);
+        sys::mount::overlay(&mount, at)?;
         Ok(at.to_owned())
     }
 
