@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::archive::changes::Change;
 use crate::archive::compression::{self, Compression};
 use crate::archive::tar_split;
-use crate::store::driver::DriverError;
+use crate::store::driver::{DriverError, DriverKind};
 use crate::store::error::{Error, Kind};
 use crate::store::layer::record::LayerRecord;
 use crate::store::layer::stage::StageOptions;
@@ -49,19 +49,40 @@ impl From<DiffError> for Error {
     }
 }
 
+/// A layer and what it is compared with.
+struct Comparison {
+    /// The full ID of the layer.
+    id: String,
+    /// What the driver is to compare it with; `None` where it knows the parent itself.
+    base: Option<String>,
+    /// True when that is its own parent, so that the recorded stream says it all.
+    is_own_diff: bool,
+}
+
 impl Store {
     fn layer(&self, key: &str) -> Result<Found<LayerRecord>, Error> {
         self.find_layer(key)?.ok_or(Error::Unknown(Kind::Layer))
     }
 
-    /// The full IDs of a layer and of what it is compared with; `None` for its own parent.
-    fn compared(&self, key: &str, from: Option<&str>) -> Result<(String, Option<String>), Error> {
+    /// What a layer is compared with.
+    fn compared(&self, key: &str, from: Option<&str>) -> Result<Comparison, Error> {
         let layer = self.layer(key)?;
         let from = match from {
             None => None,
             Some(from) => Some(self.layer(from)?.id.clone()).filter(|id| *id != layer.parent),
         };
-        Ok((layer.id.clone(), from))
+        let parent = Some(layer.parent.clone()).filter(|parent| !parent.is_empty());
+        let base = match self.driver().kind() {
+            DriverKind::Overlay => from.clone(),
+            // Its layers are whole trees that do not know their parents.
+            DriverKind::Vfs => from.clone().or(parent),
+        };
+        let is_own_diff = from.is_none();
+        Ok(Comparison {
+            id: layer.id.clone(),
+            base,
+            is_own_diff,
+        })
     }
 
     /// Writes the tar stream of a layer against `from`, by default its parent: uncompressed, or as
@@ -77,7 +98,7 @@ impl Store {
         out: &mut dyn Write,
     ) -> Result<(), DiffError> {
         let layer = self.layer(key).map_err(DiffError::Store)?;
-        let (id, from) = self.compared(key, from).map_err(DiffError::Store)?;
+        let compared = self.compared(key, from).map_err(DiffError::Store)?;
         let compression = compression
             .or(Compression::from_number(layer.compression))
             .unwrap_or(Compression::None);
@@ -88,24 +109,22 @@ impl Store {
             Compression::None | Compression::Gzip | Compression::Zstd => {}
         }
         let mut out = compression::encoder(compression, out).map_err(DiffError::Write)?;
-        self.plain_diff(&id, from.as_deref(), &mut out)?;
+        self.plain_diff(&compared, &mut out)?;
         out.finish().map_err(DiffError::Write)?;
         Ok(())
     }
 
-    fn plain_diff(
-        &self,
-        id: &str,
-        from: Option<&str>,
-        out: &mut dyn Write,
-    ) -> Result<(), DiffError> {
-        let recipe = match from {
-            Some(_) => None,
-            None => self.recipe(id).map_err(DiffError::Io)?,
+    fn plain_diff(&self, compared: &Comparison, out: &mut dyn Write) -> Result<(), DiffError> {
+        let id = &*compared.id;
+        let recipe = match compared.is_own_diff {
+            false => None,
+            true => self.recipe(id).map_err(DiffError::Io)?,
         };
         let driver = self.driver();
         match recipe {
-            None => driver.diff(id, from, out).map_err(DiffError::Driver),
+            None => driver
+                .diff(id, compared.base.as_deref(), out)
+                .map_err(DiffError::Driver),
             Some(recipe) => {
                 let mut open = |name: &[u8]| driver.open_file(id, name).map_err(io::Error::other);
                 tar_split::reassemble(recipe, &mut open, out).map_err(DiffError::Reassemble)?;
@@ -131,8 +150,8 @@ impl Store {
     /// # Errors
     /// When a key is unknown or the trees can't be compared.
     pub fn changes(&self, key: &str, from: Option<&str>) -> Result<Vec<Change>, Error> {
-        let (id, from) = self.compared(key, from)?;
-        Ok(self.driver().changes(&id, from.as_deref())?)
+        let Comparison { id, base, .. } = self.compared(key, from)?;
+        Ok(self.driver().changes(&id, base.as_deref())?)
     }
 
     /// How many bytes a layer has that `from`, by default its parent, has not.
@@ -140,8 +159,8 @@ impl Store {
     /// # Errors
     /// When a key is unknown or the trees can't be read.
     pub fn diff_size(&self, key: &str, from: Option<&str>) -> Result<u64, Error> {
-        let (id, from) = self.compared(key, from)?;
-        Ok(self.driver().diff_size(&id, from.as_deref())?)
+        let Comparison { id, base, .. } = self.compared(key, from)?;
+        Ok(self.driver().diff_size(&id, base.as_deref())?)
     }
 
     /// Unpacks a tar, in any known compression, over a layer that is there. The layer is marked
