@@ -402,6 +402,14 @@ pub const COMMANDS: &[Definition] = &[
         "Find the runtime directory of a container",
         &[JSON],
     ),
+    peer(
+        "container-parent-owners",
+        &[],
+        "containerNameOrID [...]",
+        (1, MANY),
+        "List owners above a mounted container that its ID mapping lacks",
+        &[JSON],
+    ),
     peer("containers", &[], "", (0, 0), "List containers", &[JSON]),
     peer(
         "create-layer",
@@ -597,6 +605,14 @@ pub const COMMANDS: &[Definition] = &[
         &[JSON],
     ),
     peer(
+        "layer-parent-owners",
+        &[],
+        "layerNameOrID [...]",
+        (1, MANY),
+        "List owners above a mounted layer that its ID mapping lacks",
+        &[JSON],
+    ),
+    peer(
         "list-layer-data",
         &["listlayerdata"],
         "layerNameOrID",
@@ -621,6 +637,14 @@ pub const COMMANDS: &[Definition] = &[
         &[READ_FILE],
     ),
     peer("layers", &[], "", (0, 0), "List layers", &[LAYERS, JSON]),
+    peer(
+        "storage-layers",
+        &[],
+        "",
+        (0, 0),
+        "List the layers that the driver has",
+        &[JSON],
+    ),
     peer(
         "metadata",
         &[],
@@ -822,6 +846,7 @@ pub fn root() -> Command {
     Command::new("strata")
         .about("Layers, images and containers in a containers/storage store, and CSI volumes")
         .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
         .disable_help_subcommand(true)
         .args(global_args())
         .subcommands(COMMANDS.iter().map(Definition::to_clap))

@@ -4,6 +4,10 @@ use std::error::Error;
 use std::io;
 
 use super::output::Output;
+use crate::store;
+use crate::store::Kind;
+use crate::store::layer::diff::DiffError;
+use crate::sys;
 
 /// Exit code of a command that failed.
 pub const FAILED: u8 = 1;
@@ -37,12 +41,43 @@ impl Failure {
         Self::Text(chain(error))
     }
 
+    /// The store can't be opened.
+    pub fn open(error: &dyn Error) -> Self {
+        Self::Open(chain(error))
+    }
+
+    /// The same with a cause at its end.
+    pub fn caused_by(self, cause: &dyn Error) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(format!("{text}: {}", chain(cause))),
+            other => other,
+        }
+    }
+
+    /// An error of an operation on an image; one that is not known is named.
+    pub fn of_image(key: &str, error: store::Error) -> Self {
+        match error {
+            store::Error::Unknown(Kind::Image) => {
+                Self::Text(format!("locating image with ID {key:?}: {error}"))
+            }
+            error => error.into(),
+        }
+    }
+
+    /// What is wrong, in one line.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) | Self::Advice(text, _) | Self::Open(text) => text.clone(),
+            Self::Silent => String::new(),
+        }
+    }
+
     /// Stdout can't be written. A reader that has gone away needs no message.
     pub fn stdout(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::Silent;
         }
-        Self::Text(format!("write stdout: {}", plain(&error.to_string())))
+        Self::new("write the output").caused_by(&error)
     }
 
     /// The same failure with a way out.
@@ -70,27 +105,67 @@ impl Failure {
     }
 }
 
+/// Where the peer says more, or says it in another order, than the store's own text.
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        match &error {
+            store::Error::LayerUsedByImage(image) => Self::Text(format!(
+                "used by image {image}: layer is in use by an image"
+            )),
+            store::Error::LayerUsedByContainer(container) => Self::Text(format!(
+                "used by container {container}: layer is in use by a container"
+            )),
+            store::Error::ImageUsedByContainer(container) => Self::Text(format!(
+                "image used by {container}: image is in use by a container"
+            )),
+            store::Error::StillMounted => {
+                Self::new("a layer is mounted: layer is in use by a container")
+            }
+            error => Self::because(error),
+        }
+    }
+}
+
+impl From<sys::Error> for Failure {
+    fn from(error: sys::Error) -> Self {
+        Self::because(&error)
+    }
+}
+
+impl From<DiffError> for Failure {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Write(error) => Self::stdout(error),
+            DiffError::Store(error) => error.into(),
+            error => Self::because(&error),
+        }
+    }
+}
+
 /// An error and its causes in one line; a cause whose text already ends it is not repeated.
 pub fn chain(error: &dyn Error) -> String {
-    let mut text = plain(&error.to_string()).to_owned();
+    let mut text = plain(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
-        let next = plain(&next);
-        if !text.ends_with(next) {
+        let next = plain(&error.to_string());
+        if !text.ends_with(&next) {
             text.push_str(": ");
-            text.push_str(next);
+            text.push_str(&next);
         }
         cause = error.source();
     }
     text
 }
 
-/// Without the number that Rust adds to the system's words.
-fn plain(text: &str) -> &str {
+/// The system's words as Go has them: without a number, and not as the start of a sentence.
+fn plain(text: &str) -> String {
     match text.rfind(" (os error ") {
-        Some(at) if text.ends_with(')') => &text[..at],
-        _ => text,
+        Some(at) if text.ends_with(')') => {
+            let mut letters = text[..at].chars();
+            let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+            first.into_iter().chain(letters).collect()
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -105,7 +180,7 @@ mod tests {
     #[test]
     fn a_chain_is_joined_once_and_without_numbers() {
         let error = Outer(io::Error::from_raw_os_error(2));
-        assert_eq!(chain(&error), "open /x: No such file or directory");
+        assert_eq!(chain(&error), "open /x: no such file or directory");
     }
 
     #[test]

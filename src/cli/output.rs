@@ -48,6 +48,18 @@ impl Output {
         self.line(text)
     }
 
+    /// A list as JSON; an empty one is `null`, as Go prints lists that were never made.
+    ///
+    /// # Errors
+    /// When stdout can't be written.
+    pub fn json_list(&mut self, list: &[impl Serialize]) -> Result<(), Failure> {
+        if list.is_empty() {
+            self.line("null")
+        } else {
+            self.json(list)
+        }
+    }
+
     /// A line on stderr, after what stdout already got.
     pub fn error_line(&mut self, line: impl Display) {
         self.flush();

@@ -53,6 +53,20 @@ impl File {
         Ok(Self::new(fd, path.to_path_buf()))
     }
 
+    /// Opens a file that the user named for writing, empty, following symbolic links.
+    ///
+    /// # Errors
+    /// When it can't be created or written.
+    pub fn create(path: impl AsRef<Path>, mode: u32) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let fd = fault::change("open", || {
+            Ok(fs::open(path, flags, Mode::from_raw_mode(mode))?)
+        })
+        .map_err(|error| Error::new("open", path, error))?;
+        Ok(Self::new(fd, path.to_owned()))
+    }
+
     /// Where it was opened; for messages only.
     pub fn path(&self) -> &Path {
         &self.path

@@ -13,6 +13,7 @@
 mod support;
 
 mod archive;
+mod cli;
 mod descriptor;
 mod engines;
 mod fixtures;

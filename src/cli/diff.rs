@@ -1,0 +1,99 @@
+//! Differences of layers: as a tar archive, as a list, as a size; and taking one in.
+
+use std::io::{BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
+
+use serde::Serialize;
+
+use super::failure::{Failure, Outcome};
+use super::grammar::Given;
+use super::input;
+use super::output::{Output, Quoted};
+use crate::archive::changes::Kind;
+use crate::archive::compression::Compression;
+use crate::store::Store;
+use crate::sys::File;
+
+/// The compression that was asked for; by default the one that the layer came in.
+fn compression(given: &Given) -> Result<Option<Compression>, Failure> {
+    let unsupported = |name| {
+        Err(Failure::new(format!(
+            "unsupported compression format {name}"
+        )))
+    };
+    if given.has("uncompressed") {
+        Ok(Some(Compression::None))
+    } else if given.has("gzip") {
+        Ok(Some(Compression::Gzip))
+    } else if given.has("bzip2") {
+        unsupported("tar.bz2")
+    } else if given.has("xz") {
+        unsupported("tar.xz")
+    } else {
+        Ok(None)
+    }
+}
+
+/// `diff`.
+pub(super) fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let compression = compression(given)?;
+    let (layer, from) = (given.operand(0), given.find_operand(1));
+    match given.filled("file") {
+        None => store.diff(layer, from, compression, output.stream())?,
+        Some(path) => {
+            let mut file = BufWriter::with_capacity(1 << 20, File::create(path, 0o644)?);
+            store.diff(layer, from, compression, &mut file)?;
+            file.flush()
+                .map_err(|error| Failure::new(format!("write {path}")).caused_by(&error))?;
+        }
+    }
+    Ok(0)
+}
+
+/// `diffsize`.
+pub(super) fn size(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    output.line(store.diff_size(given.operand(0), given.find_operand(1))?)?;
+    Ok(0)
+}
+
+/// One change in the peer's JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedChange {
+    path: String,
+    kind: u8,
+}
+
+/// `changes`.
+pub(super) fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let changes = store.changes(given.operand(0), given.find_operand(1))?;
+    if given.has("json") {
+        let listed: Vec<_> = changes
+            .iter()
+            .map(|change| ListedChange {
+                path: change.path.to_string_lossy().into_owned(),
+                kind: change.kind as u8,
+            })
+            .collect();
+        output.json_list(&listed)?;
+        return Ok(0);
+    }
+    for change in changes {
+        let verb = match change.kind {
+            Kind::Modify => "Modify",
+            Kind::Add => "Add",
+            Kind::Delete => "Delete",
+        };
+        output.line(format_args!(
+            "{verb} {}",
+            Quoted(change.path.as_os_str().as_bytes())
+        ))?;
+    }
+    Ok(0)
+}
+
+/// `applydiff`.
+pub(super) fn apply(store: &Store, given: &Given) -> Outcome {
+    store.apply_diff(given.operand(0), input::open(given)?)?;
+    Ok(0)
+}

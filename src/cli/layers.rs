@@ -1,0 +1,249 @@
+//! Commands on layers.
+
+use std::collections::BTreeMap;
+
+use super::failure::{FAILED, Failure, Outcome};
+use super::grammar::Given;
+use super::output::Output;
+use super::{input, objects, tree};
+use crate::store::id_map::IdMap;
+use crate::store::{Error, Kind, LayerRecord, NewLayer, StageOptions, Store};
+
+/// ID mappings that were asked for; there are none yet that we could apply.
+pub(super) fn check_maps(given: &Given) -> Result<(), Failure> {
+    for flag in ["uidmap", "gidmap", "subuidmap", "subgidmap"] {
+        if given.filled(flag).is_some() {
+            return Err(
+                Failure::new(format!("--{flag}: ID mappings are not supported"))
+                    .advise("leave the flag out: contents keep the owners that the archive gives"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn new_layer(given: &Given) -> Result<NewLayer, Failure> {
+    check_maps(given)?;
+    Ok(NewLayer {
+        id: given.filled("id").map(str::to_owned),
+        parent: given.find_operand(0).map(str::to_owned),
+        names: given.texts("name"),
+        is_read_only: given.has("readonly"),
+        mount_label: given.text("label").unwrap_or_default().to_owned(),
+        ..NewLayer::default()
+    })
+}
+
+/// The operand is a layer that is not known, whatever it was to be.
+fn parent_unknown(error: Error) -> Failure {
+    match error {
+        Error::ParentUnknown => Error::Unknown(Kind::Layer).into(),
+        error => error.into(),
+    }
+}
+
+fn print_new(layer: &LayerRecord, given: &Given, output: &mut Output) -> Outcome {
+    objects::print_new(layer, &layer.id, &layer.names, given, output)
+}
+
+/// `create-layer`.
+pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let layer = store
+        .create_layer(new_layer(given)?, None)
+        .map_err(parent_unknown)?;
+    print_new(&layer, given, output)
+}
+
+/// `import-layer`.
+pub(super) fn import(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let new = new_layer(given)?;
+    let contents = input::open(given)?;
+    let staged = store
+        .stage_layer(new.parent.as_deref(), contents, &StageOptions::default())
+        .map_err(|error| parent_unknown(error.into()))?;
+    let layer = store
+        .create_layer(new, Some(staged))
+        .map_err(parent_unknown)?;
+    print_new(&layer, given, output)
+}
+
+/// `delete-layer`.
+pub(super) fn delete(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    objects::delete(given, output, |key| {
+        store.delete_layer(key).map_err(|error| {
+            let child = match error {
+                Error::HasChildren => child_of(store, key),
+                _ => None,
+            };
+            match child {
+                Some(child) => Failure::new(format!("used by layer {child}: {error}")),
+                None => error.into(),
+            }
+        })
+    })
+}
+
+/// A layer that stands on the one that `key` finds.
+fn child_of(store: &Store, key: &str) -> Option<String> {
+    let layers = store.layers().ok()?;
+    let id = layers.find(key)?.id.clone();
+    layers
+        .iter()
+        .find(|layer| layer.parent == id)
+        .map(|layer| layer.id.clone())
+}
+
+/// `layers`.
+pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let layers: Vec<_> = store.layers()?.iter().collect();
+    if given.has("json") {
+        output.json_list(&objects::records(&layers))?;
+        return Ok(0);
+    }
+    if given.has("quick") && !given.has("tree") {
+        for layer in &layers {
+            output.line(&layer.id)?;
+        }
+        return Ok(0);
+    }
+    let users = Users::of(store)?;
+    if given.has("tree") {
+        let mut nodes = Vec::new();
+        for layer in &layers {
+            let mut notes: Vec<String> = layer
+                .names
+                .iter()
+                .map(|name| format!("name: {name}"))
+                .collect();
+            if let Some(point) = store.mount_point(&layer.id)? {
+                notes.push(format!("mount: {}", point.display()));
+            }
+            for User { kind, id, names } in users.of_layer(&layer.id) {
+                notes.push(format!("{kind}: {id}"));
+                notes.extend(names.iter().map(|name| format!("{kind} name: {name}")));
+            }
+            nodes.push(tree::Node {
+                id: layer.id.clone(),
+                parent: layer.parent.clone(),
+                notes,
+            });
+        }
+        output.bytes(tree::draw(&nodes).as_bytes())?;
+        return Ok(0);
+    }
+    for layer in &layers {
+        let mut text = layer.id.clone();
+        for name in &layer.names {
+            text.push_str(&format!("\n\tname: {name}"));
+        }
+        for user in users.of_layer(&layer.id) {
+            text.push_str(&format!("\n\t{}: {}", user.kind, user.id));
+            for name in &user.names {
+                text.push_str(&format!("\n\t\tname: {name}"));
+            }
+        }
+        output.line(text)?;
+    }
+    Ok(0)
+}
+
+/// `storage-layers`: what the driver has, with or without a record.
+pub(super) fn list_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let mut ids = store.driver().list().map_err(Error::from)?;
+    ids.sort();
+    if given.has("json") {
+        output.json_list(&ids)?;
+        return Ok(0);
+    }
+    for id in ids {
+        output.line(id)?;
+    }
+    Ok(0)
+}
+
+/// An image or container that stands on a layer.
+struct User {
+    kind: &'static str,
+    id: String,
+    names: Vec<String>,
+}
+
+/// Who stands on which layer: images before containers.
+struct Users(BTreeMap<String, Vec<User>>);
+
+impl Users {
+    fn of(store: &Store) -> Result<Self, Failure> {
+        let mut users = Self(BTreeMap::new());
+        for image in store.images()?.iter() {
+            for layer in image.top_layers().filter(|layer| !layer.is_empty()) {
+                users.add(layer, "image", &image.id, &image.names);
+            }
+        }
+        for container in store.containers()?.iter() {
+            users.add(
+                &container.layer,
+                "container",
+                &container.id,
+                &container.names,
+            );
+        }
+        Ok(users)
+    }
+
+    fn add(&mut self, layer: &str, kind: &'static str, id: &str, names: &[String]) {
+        let users = self.0.entry(layer.to_owned()).or_default();
+        users.push(User {
+            kind,
+            id: id.to_owned(),
+            names: names.to_vec(),
+        });
+    }
+
+    fn of_layer(&self, id: &str) -> &[User] {
+        self.0.get(id).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// `layer`.
+pub(super) fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let layers = store.layers()?;
+    let found: Vec<_> = given
+        .operands
+        .iter()
+        .filter_map(|key| layers.find(key))
+        .collect();
+    let code = if found.len() == given.operands.len() {
+        0
+    } else {
+        FAILED
+    };
+    if given.has("json") {
+        output.json(&objects::records(&found))?;
+        return Ok(code);
+    }
+    for layer in found {
+        output.line(format_args!("ID: {}", layer.id))?;
+        for (title, maps) in [("UID", &layer.uid_map), ("GID", &layer.gid_map)] {
+            for IdMap {
+                container_id,
+                host_id,
+                size,
+            } in maps
+            {
+                output.line(format_args!(
+                    "{title} mapping: (container={container_id}, host={host_id}, size={size})"
+                ))?;
+            }
+        }
+        if !layer.parent.is_empty() {
+            output.line(format_args!("Parent: {}", layer.parent))?;
+        }
+        for name in &layer.names {
+            output.line(format_args!("Name: {name}"))?;
+        }
+        if layer.is_read_only {
+            output.line("Read Only: true")?;
+        }
+    }
+    Ok(code)
+}

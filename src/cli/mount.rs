@@ -1,0 +1,136 @@
+//! Mounting, unmounting, and whether something is mounted.
+
+use serde::Serialize;
+
+use super::failure::{FAILED, Failure, Outcome};
+use super::grammar::Given;
+use super::output::Output;
+use crate::store::driver::MountOptions;
+use crate::store::{Error, Kind, Store};
+
+/// What became of one mount, in the peer's JSON.
+#[derive(Debug, Serialize)]
+struct Mounted<'a> {
+    id: &'a str,
+    mountpoint: String,
+    error: String,
+}
+
+/// What became of another question, in the peer's JSON.
+#[derive(Debug, Serialize)]
+struct Answered<'a> {
+    id: &'a str,
+    error: String,
+}
+
+/// `mount`.
+pub(super) fn mount(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let options = MountOptions {
+        label: given.filled("label").map(str::to_owned),
+        ..MountOptions::default()
+    };
+    let mut results = Vec::new();
+    for key in &given.operands {
+        let result = if given.has("read-only") {
+            store
+                .mount_image(key, &options)
+                .map_err(|error| Failure::of_image(key, error))
+        } else {
+            store.mount(key, &options).map_err(Failure::from)
+        };
+        results.push(match result {
+            Ok(path) => Mounted {
+                id: key,
+                mountpoint: path.display().to_string(),
+                error: String::new(),
+            },
+            Err(failure) => Mounted {
+                id: key,
+                mountpoint: String::new(),
+                error: failure.text(),
+            },
+        });
+    }
+    let code = if results.iter().all(|result| result.error.is_empty()) {
+        0
+    } else {
+        FAILED
+    };
+    if given.has("json") {
+        output.json(&results)?;
+        return Ok(code);
+    }
+    for result in results {
+        output.line(&result.mountpoint)?;
+        if !result.error.is_empty() {
+            output.error_line(format_args!(
+                "{} while mounting {}",
+                result.error, result.id
+            ));
+        }
+    }
+    Ok(code)
+}
+
+/// `unmount`.
+pub(super) fn unmount(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let mut results = Vec::new();
+    for key in &given.operands {
+        let error = match store.unmount(key, given.has("force")) {
+            Ok(is_held) => {
+                // The peer is silent about images.
+                if !is_held && !is_image(store, key) {
+                    output.line(format_args!("{key} mountpoint unmounted"))?;
+                }
+                String::new()
+            }
+            Err(error) => Failure::from(error).text(),
+        };
+        if !error.is_empty() && !given.has("json") {
+            output.error_line(format_args!("{error} while unmounting {key}"));
+        }
+        results.push(Answered { id: key, error });
+    }
+    finish(&results, given, output)
+}
+
+/// True when a key that was unmounted is an image's.
+fn is_image(store: &Store, key: &str) -> bool {
+    store.peek_container(key).is_none() && matches!(store.lookup(key), Ok((Kind::Image, _)))
+}
+
+/// `mounted`.
+pub(super) fn mounted(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let mut results = Vec::new();
+    for key in &given.operands {
+        let error = match store.mounted(key) {
+            Ok(count) => {
+                if count > 0 {
+                    output.line(format_args!("{key} mounted"))?;
+                }
+                String::new()
+            }
+            Err(error) => text_of(error),
+        };
+        if !error.is_empty() && !given.has("json") {
+            output.error_line(format_args!("{error} checking if {key} is mounted"));
+        }
+        results.push(Answered { id: key, error });
+    }
+    finish(&results, given, output)
+}
+
+fn text_of(error: Error) -> String {
+    Failure::from(error).text()
+}
+
+fn finish(results: &[Answered<'_>], given: &Given, output: &mut Output) -> Outcome {
+    if given.has("json") {
+        output.json(results)?;
+    }
+    Ok(if results.iter().all(|result| result.error.is_empty()) {
+        0
+    } else {
+        FAILED
+    })
+}

@@ -1,0 +1,165 @@
+//! Commands that work on layers, images and containers alike: deletion, names, metadata, existence.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::failure::{FAILED, Failure, Outcome};
+use super::grammar::Given;
+use super::input;
+use super::output::Output;
+use crate::store::{Error, Found, Store};
+
+/// The records of what was found.
+pub(super) fn records<R>(found: &[Found<R>]) -> Vec<&R> {
+    found.iter().map(|found| &*found.record).collect()
+}
+
+/// What the creation of an object prints.
+pub(super) fn print_new(
+    record: &impl Serialize,
+    id: &str,
+    names: &[String],
+    given: &Given,
+    output: &mut Output,
+) -> Outcome {
+    if given.has("json") {
+        output.json(record)?;
+        return Ok(0);
+    }
+    output.line(id)?;
+    for name in names {
+        output.line(format_args!("\t{name}"))?;
+    }
+    Ok(0)
+}
+
+/// `delete`, `delete-layer`, `delete-container`: all of them are tried.
+pub(super) fn delete(
+    given: &Given,
+    output: &mut Output,
+    delete: impl Fn(&str) -> Result<(), Failure>,
+) -> Outcome {
+    let mut results = BTreeMap::new();
+    for key in &given.operands {
+        let text = match delete(key) {
+            Ok(()) => String::new(),
+            Err(failure) => failure.text(),
+        };
+        results.insert(key.clone(), text);
+    }
+    let code = if results.values().all(String::is_empty) {
+        0
+    } else {
+        FAILED
+    };
+    if given.has("json") {
+        output.json(&results)?;
+        return Ok(code);
+    }
+    for (key, text) in results.iter().filter(|result| !result.1.is_empty()) {
+        output.error_line(format_args!("{key}: {text}"));
+    }
+    Ok(code)
+}
+
+/// `get-names`.
+pub(super) fn names(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let names = store.names(given.operand(0))?;
+    if given.has("json") {
+        output.json(&names)?;
+        return Ok(0);
+    }
+    for name in names {
+        output.line(name)?;
+    }
+    Ok(0)
+}
+
+/// `add-names`, `remove-names`, `set-names`.
+pub(super) fn change_names(
+    given: &Given,
+    output: &mut Output,
+    change: impl FnOnce(&str, &[String]) -> Result<Vec<String>, Error>,
+) -> Outcome {
+    let names = change(given.operand(0), &given.texts("name"))?;
+    if given.has("json") {
+        output.json_list(&names)?;
+    }
+    Ok(0)
+}
+
+/// `metadata`.
+pub(super) fn metadata(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let mut found = BTreeMap::new();
+    let mut code = 0;
+    for key in &given.operands {
+        let text = match store.metadata(key) {
+            Ok(text) => Some(text),
+            Err(Error::NotAnId) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if text.is_none() {
+            code = FAILED;
+        }
+        if given.has("json") {
+            found.extend(text.map(|text| (key.clone(), text)));
+            continue;
+        }
+        let text = text.unwrap_or_default();
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        if given.has("quiet") {
+            output.line(text)?;
+        } else {
+            output.line(format_args!("{key}: {text}"))?;
+        }
+    }
+    if given.has("json") {
+        output.json(&found)?;
+    }
+    Ok(code)
+}
+
+/// `set-metadata`.
+pub(super) fn set_metadata(store: &Store, given: &Given) -> Outcome {
+    if given.filled("metadata").is_none() && given.filled("metadata-file").is_none() {
+        return Err(Failure::new("no new metadata provided"));
+    }
+    store.set_metadata(given.operand(0), &input::metadata(given)?)?;
+    Ok(0)
+}
+
+/// `exists`: prints whether anything has the key; the exit code also looks at the kind asked for.
+pub(super) fn exist(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let layers = store.layers()?;
+    let images = store.images()?;
+    let containers = store.containers()?;
+    let mut results = BTreeMap::new();
+    let mut code = 0;
+    for key in &given.operands {
+        let is_layer = layers.find(key).is_some();
+        let is_image = images.find(key).is_some();
+        let is_container = containers
+            .find(key)
+            .or_else(|| containers.iter().find(|c| c.layer == *key))
+            .is_some();
+        let exists = is_layer || is_image || is_container;
+        let is_wrong = (given.has("layer") && !is_layer)
+            || (given.has("image") && !is_image)
+            || (given.has("container") && !is_container);
+        if !exists || is_wrong {
+            code = FAILED;
+        }
+        results.insert(key.clone(), exists);
+    }
+    if given.has("json") {
+        output.json(&results)?;
+    } else if !given.has("quiet") {
+        for key in &given.operands {
+            if let Some(exists) = results.remove(key) {
+                output.line(format_args!("{key}: {exists}"))?;
+            }
+        }
+    }
+    Ok(code)
+}

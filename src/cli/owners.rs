@@ -1,0 +1,124 @@
+//! Who owns the folders above a mapped layer's mount: IDs that the mapping would have to cover.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{lstat, stat};
+use serde::Serialize;
+
+use super::failure::{FAILED, Failure, Outcome};
+use super::grammar::Given;
+use super::output::Output;
+use crate::store::id_map::IdMap;
+use crate::store::{Error, Kind, LayerRecord, Store};
+use crate::sys;
+
+/// Owners in the peer's JSON: `null` when there are none.
+#[derive(Debug, Serialize)]
+struct Owners<'a> {
+    #[serde(rename = "ID")]
+    id: &'a str,
+    #[serde(rename = "UIDs")]
+    uids: Option<Vec<u32>>,
+    #[serde(rename = "GIDs")]
+    gids: Option<Vec<u32>>,
+}
+
+/// `layer-parent-owners` and `container-parent-owners`. What is not found is passed over.
+pub(super) fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let layers = store.layers()?;
+    let containers = store.containers()?;
+    let mut code = 0;
+    for key in &given.operands {
+        let layer = match kind {
+            Kind::Container => containers
+                .find(key)
+                .map(|container| container.layer.clone()),
+            Kind::Layer | Kind::Image => Some(key.clone()),
+        };
+        let Some(layer) = layer.and_then(|key| layers.find(&key)) else {
+            code = FAILED;
+            continue;
+        };
+        let (uids, gids) = match owners(store, &layer) {
+            Ok(owners) => owners,
+            Err(failure) => {
+                output.error_line(format_args!("{key}: {}", failure.text()));
+                code = FAILED;
+                continue;
+            }
+        };
+        if given.has("json") {
+            let some = |ids: Vec<u32>| Some(ids).filter(|ids| !ids.is_empty());
+            output.json(&Owners {
+                id: key,
+                uids: some(uids),
+                gids: some(gids),
+            })?;
+            continue;
+        }
+        output.line(format_args!("ID: {key}"))?;
+        for (title, ids) in [("UIDs", uids), ("GIDs", gids)] {
+            if kind == Kind::Container || !ids.is_empty() {
+                let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+                output.line(format_args!("{title}: [{}]", ids.join(", ")))?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn owners(store: &Store, layer: &LayerRecord) -> Result<(Vec<u32>, Vec<u32>), Failure> {
+    if layer.uid_map.is_empty() && layer.gid_map.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let point = store.mount_point(&layer.id)?.ok_or(Error::NotMounted)?;
+    let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
+    for folder in folders(&point) {
+        // A folder behind a symbolic link counts, and so does the link.
+        for stat in [stat(&folder), lstat(&folder)] {
+            let stat = stat.map_err(|error| sys::Error::new("stat", &folder, error))?;
+            uids.insert(stat.st_uid);
+            gids.insert(stat.st_gid);
+        }
+    }
+    let uncovered = |ids: BTreeSet<u32>, maps: &[IdMap]| {
+        ids.into_iter()
+            .filter(|id| !maps.iter().any(|map| covers(map, *id)))
+            .collect()
+    };
+    Ok((
+        uncovered(uids, &layer.uid_map),
+        uncovered(gids, &layer.gid_map),
+    ))
+}
+
+/// The folders above a path, up to the root.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    path.ancestors().skip(1).map(Path::to_path_buf).collect()
+}
+
+fn covers(map: &IdMap, id: u32) -> bool {
+    id.checked_sub(map.host_id)
+        .is_some_and(|offset| offset < map.size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_covers_its_host_range() {
+        let map = IdMap {
+            container_id: 0,
+            host_id: 100,
+            size: 10,
+        };
+        assert!(covers(&map, 100) && covers(&map, 109));
+        assert!(!covers(&map, 99) && !covers(&map, 110));
+        assert_eq!(
+            folders(Path::new("/a/b")),
+            [Path::new("/a"), Path::new("/")]
+        );
+    }
+}

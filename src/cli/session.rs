@@ -1,0 +1,94 @@
+//! What the process is told by its surroundings, and the store that a command works on.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::failure::Failure;
+use super::grammar::Given;
+use crate::store::{Config, Environment, Store};
+
+/// A variable that is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// A variable that names a file or folder.
+pub fn path_variable(name: &str) -> Option<PathBuf> {
+    variable(name).map(PathBuf::from)
+}
+
+/// A variable that holds text.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn text_variable(name: &str) -> Result<Option<String>, Failure> {
+    let text = variable(name).map(OsString::into_string).transpose();
+    text.map_err(|_| {
+        Failure::new(format!(
+            "the environment variable {name} is not valid UTF-8"
+        ))
+    })
+}
+
+/// What decides about the configuration of a store.
+///
+/// # Errors
+/// When a variable is not UTF-8.
+pub fn environment() -> Result<Environment, Failure> {
+    Ok(Environment {
+        config_file: path_variable("CONTAINERS_STORAGE_CONF"),
+        override_file: path_variable("CONTAINERS_STORAGE_CONF_OVERRIDE"),
+        home: path_variable("HOME"),
+        xdg_config_home: path_variable("XDG_CONFIG_HOME"),
+        xdg_data_home: path_variable("XDG_DATA_HOME"),
+        xdg_runtime_dir: path_variable("XDG_RUNTIME_DIR"),
+        driver: text_variable("STORAGE_DRIVER")?,
+        options: text_variable("STORAGE_OPTS")?,
+        user: rustix::process::geteuid().as_raw(),
+    })
+}
+
+/// The configuration that flags and environment make. When one of the roots, the driver or an option
+/// is given, files and environment do not count.
+///
+/// # Errors
+/// When the files can't be used, or the flags say too little.
+pub fn config(given: &Given) -> Result<Config, Failure> {
+    if given.has("unshare") {
+        return Err(Failure::Open("--unshare: not supported".to_owned()));
+    }
+    let options = given.texts("storage-opt");
+    let driver = given.filled("storage-driver").map(str::to_owned);
+    let graph = given.filled("graph").map(PathBuf::from);
+    let run = given.filled("run").map(PathBuf::from);
+    let is_configured = graph.is_none() && run.is_none() && driver.is_none() && options.is_empty();
+    let mut config = if is_configured {
+        let loaded = Config::load(&environment()?);
+        loaded.map_err(|error| Failure::open(&error))?
+    } else if graph.is_none() && run.is_none() {
+        let text = "no storage runroot or graphroot specified: missing necessary StoreOptions";
+        return Err(Failure::Open(text.to_owned()));
+    } else {
+        Config {
+            graph_root: graph.unwrap_or_default(),
+            run_root: run.unwrap_or_default(),
+            driver,
+            options,
+            ..Config::default()
+        }
+    };
+    if let Some(root) = given.filled("image-store") {
+        config.image_store = Some(root.into());
+    }
+    config.is_transient |= given.has("transient-store");
+    Ok(config)
+}
+
+/// Opens the store.
+///
+/// # Errors
+/// See [`config`]; or when it can't be opened.
+pub fn open(given: &Given) -> Result<Store, Failure> {
+    Store::open(config(given)?).map_err(|error| Failure::open(&error))
+}

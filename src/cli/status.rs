@@ -1,0 +1,102 @@
+//! The store as a whole: status, configuration, shutdown, wiping, garbage.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::failure::{FAILED, Failure, Outcome};
+use super::grammar::Given;
+use super::output::Output;
+use super::session;
+use crate::store::{Config, Error, Store};
+
+/// `status` and `version`: lines on stderr, or JSON pairs on stdout.
+pub(super) fn print_pairs(
+    pairs: &[(String, String)],
+    given: &Given,
+    output: &mut Output,
+) -> Outcome {
+    if given.has("json") {
+        output.json(pairs)?;
+        return Ok(0);
+    }
+    for (key, value) in pairs {
+        output.error_line(format_args!("{key}: {value}"));
+    }
+    Ok(0)
+}
+
+/// `shutdown`, `wipe`, `gc`: nothing, or a JSON that says little.
+pub(super) fn finish(
+    command: &str,
+    result: Result<(), Error>,
+    given: &Given,
+    output: &mut Output,
+) -> Outcome {
+    match result {
+        Ok(()) => {
+            if given.has("json") {
+                output.json("")?;
+            }
+            Ok(0)
+        }
+        Err(error) => {
+            if given.has("json") {
+                // Go's errors have no fields that would be printed.
+                output.line("{}")?;
+            } else {
+                output.error_line(format_args!("{command}: {}", Failure::from(error).text()));
+            }
+            Ok(FAILED)
+        }
+    }
+}
+
+/// `gc`.
+pub(super) fn collect_garbage(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    finish("gc", store.collect_garbage().map(drop), given, output)
+}
+
+/// A configuration in the peer's JSON.
+#[derive(Debug, Serialize)]
+struct PrintedConfig<'a> {
+    runroot: &'a PathBuf,
+    #[serde(rename = "root")]
+    graph_root: &'a PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_store: Option<&'a PathBuf>,
+    driver: &'a str,
+    #[serde(rename = "driver-options")]
+    options: &'a [String],
+    #[serde(rename = "PullOptions")]
+    pull_options: Option<std::collections::BTreeMap<&'a str, &'a str>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    transient_store: bool,
+}
+
+/// `config`: what counts, of the flags or of the files; with a file, what it says.
+pub(super) fn config(given: &Given, output: &mut Output) -> Outcome {
+    let config = match given.find_operand(0) {
+        None => session::config(given)?,
+        Some(file) => {
+            let mut environment = session::environment()?;
+            environment.config_file = Some(file.into());
+            Config::load(&environment).map_err(|error| Failure::because(&error))?
+        }
+    };
+    let pull = config
+        .pull_options
+        .iter()
+        .map(|(key, value)| (&**key, &**value))
+        .collect();
+    output.json(&PrintedConfig {
+        runroot: &config.run_root,
+        graph_root: &config.graph_root,
+        image_store: config.image_store.as_ref(),
+        driver: config.driver.as_deref().unwrap_or_default(),
+        options: &config.options,
+        pull_options: Some(pull).filter(|pull: &std::collections::BTreeMap<_, _>| !pull.is_empty()),
+        transient_store: config.is_transient,
+    })?;
+    Ok(0)
+}
