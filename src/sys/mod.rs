@@ -12,8 +12,9 @@
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`xattr`] | extended attributes |
 //! | [`socket`] | Unix sockets that nobody else may connect to |
-//! | [`mount`] | mounting: overlays, binds, unmounts |
+//! | [`mount`], [`mount_table`] | mounting: overlays, binds, unmounts; what is mounted where |
 //! | [`tree`] | copying a directory tree |
+//! | [`userns`] | whether this is root of the machine |
 //! | [`fault`] | test hook in every call that changes something |
 
 pub mod dir;
@@ -21,11 +22,13 @@ pub mod error;
 pub mod fault;
 pub mod file;
 pub mod mount;
+pub mod mount_table;
 pub mod node;
 pub mod record_lock;
 pub mod replace;
 pub mod socket;
 pub mod tree;
+pub mod userns;
 pub mod xattr;
 
 pub use dir::{Dir, Entry};

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{self, FileType, Stat};
+use rustix::fs::{self, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use super::{Dir, Error, File, fault};
@@ -117,21 +116,132 @@ fn copy_contents(from: &File, to: &File) -> Result<(), Error> {
             ) => {}
         Err(error) => return Err(Error::new("clone", from.path(), error)),
     }
-    loop {
+    let size = from.stat()?.st_size.unsigned_abs();
+    to.set_size(size)?;
+    let mut offset = 0;
+    while let Some((start, end)) = next_data(from, offset, size)? {
+        copy_range(from, to, start, end)?;
+        offset = end;
+    }
+    Ok(())
+}
+
+/// The next stretch of a file that is no hole, from `offset` on.
+fn next_data(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Error> {
+    if offset >= size {
+        return Ok(None);
+    }
+    let fail = |errno: Errno| Error::new("find the data of", file.path(), errno);
+    let start = match fs::seek(file, SeekFrom::Data(offset)) {
+        Err(Errno::NXIO) => return Ok(None),
+        // A file system that knows no holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some((offset, size))),
+        result => result.map_err(fail)?,
+    };
+    let end = fs::seek(file, SeekFrom::Hole(start)).map_err(fail)?;
+    Ok(Some((start, end.min(size))))
+}
+
+/// Copies the bytes from `offset` to `end`, inside the kernel where it can.
+fn copy_range(from: &File, to: &File, mut offset: u64, end: u64) -> Result<(), Error> {
+    while offset < end {
+        let len = usize::try_from(end - offset)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        let (mut read_at, mut write_at) = (offset, offset);
         let copied = fault::change("copy_file_range", || {
-            Ok(fs::copy_file_range(
-                from.as_fd(),
-                None,
-                to.as_fd(),
-                None,
-                1 << 30,
-            )?)
+            let (read_at, write_at) = (Some(&mut read_at), Some(&mut write_at));
+            Ok(fs::copy_file_range(from, read_at, to, write_at, len)?)
         });
         match copied {
+            // The file became shorter.
             Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::new("copy", from.path(), error)),
+            Ok(copied) => offset += copied as u64,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INTR) => {}
+                Some(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOSYS | Errno::INVAL) => {
+                    return copy_bytes(from, to, offset, end);
+                }
+                _ => return Err(Error::new("copy", from.path(), error)),
+            },
         }
+    }
+    Ok(())
+}
+
+fn copy_bytes(from: &File, to: &File, mut offset: u64, end: u64) -> Result<(), Error> {
+    let mut buffer = vec![0; 256 * 1024];
+    while offset < end {
+        let len = usize::try_from(end - offset)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let read = from.read_at(&mut buffer[..len], offset)?;
+        if read == 0 {
+            break;
+        }
+        to.write_at(&buffer[..read], offset)?;
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_keeps_links_holes_modes_times_and_attributes() {
+        // Not below /tmp, which may be a tmpfs without user attributes.
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let root = Dir::open(folder.path()).unwrap();
+        for name in ["from", "to"] {
+            root.create_dir(name, 0o700).unwrap();
+        }
+        let (from, to) = (root.open_dir("from").unwrap(), root.open_dir("to").unwrap());
+        from.create_dir("d", 0o751).unwrap();
+        let hole = from.create_file("d/holes", 0o640).unwrap();
+        hole.write_at(b"start", 0).unwrap();
+        hole.write_at(b"end", 4 << 20).unwrap();
+        hole.set_attribute(b"user.note", b"kept").unwrap();
+        from.hard_link("other-name", &from, "d/holes").unwrap();
+        from.symlink("link", "d/nowhere").unwrap();
+        from.create_node("pipe", FileType::Fifo, 0o600, (0, 0))
+            .unwrap();
+        let old = fs::Timespec {
+            tv_sec: 1_000_000_000,
+            tv_nsec: 7,
+        };
+        from.set_times("link", old, old).unwrap();
+        from.set_times("d", old, old).unwrap();
+        from.set_mode(0o555).unwrap();
+        copy(&from, &to).unwrap();
+
+        assert_eq!(to.read("d/holes").unwrap(), from.read("d/holes").unwrap());
+        let stat = |path: &str| std::fs::symlink_metadata(folder.path().join("to").join(path));
+        let holes = stat("d/holes").unwrap();
+        assert!(holes.blocks() < 1024, "{} blocks", holes.blocks());
+        assert_eq!((holes.mode() & 0o7777, holes.nlink()), (0o640, 2));
+        assert_eq!(stat("other-name").unwrap().ino(), holes.ino());
+        assert_eq!(
+            to.attribute("other-name", b"user.note").unwrap().as_deref(),
+            Some(&b"kept"[..])
+        );
+        assert_eq!(
+            to.find_link("link").unwrap().unwrap().as_os_str(),
+            "d/nowhere"
+        );
+        for path in ["link", "d"] {
+            let found = stat(path).unwrap();
+            assert_eq!(
+                (found.mtime(), found.mtime_nsec()),
+                (1_000_000_000, 7),
+                "{path}"
+            );
+        }
+        assert_eq!(stat("d").unwrap().mode() & 0o7777, 0o751);
+        assert_eq!(stat("").unwrap().mode() & 0o7777, 0o555);
+        to.set_mode(0o755).unwrap();
+        from.set_mode(0o755).unwrap();
     }
 }

@@ -1,0 +1,169 @@
+//! The mount table of this process, `/proc/self/mountinfo`.
+//!
+//! It says what is mounted, not what is visible: a mount may hide another. Use it to find mounts, and
+//! [`super::mount::place`] to decide about one.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::{Dir, Error};
+
+/// One mount. Names are bytes as the kernel has them, its octal escapes undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Number of the mount, as `statx` gives it.
+    pub id: u64,
+    /// Number of the mount that it lies in.
+    pub parent: u64,
+    /// Major number of the file system's device.
+    pub major: u32,
+    /// Minor number of it.
+    pub minor: u32,
+    /// What of the file system is mounted.
+    pub root: PathBuf,
+    /// Where, seen from the root of this process.
+    pub mount_point: PathBuf,
+    /// Options of this mount.
+    pub options: OsString,
+    /// Type of the file system.
+    pub fs_type: OsString,
+    /// What was given as its source.
+    pub source: OsString,
+    /// Options of the file system, as the kernel wrote them: see [`Line::super_option`].
+    pub super_options: Vec<u8>,
+}
+
+impl Line {
+    /// The value of an option of the file system, `upperdir` for one.
+    pub fn super_option(&self, name: &str) -> Option<OsString> {
+        // Commas within a value are escaped, so the text is split before escapes are undone.
+        self.super_options
+            .split(|byte| *byte == b',')
+            .find_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+            .map(unescape)
+    }
+}
+
+/// Reads the mount table.
+///
+/// # Errors
+/// When it can't be read.
+pub fn read() -> Result<Vec<Line>, Error> {
+    // "/proc/self" is a link to the process that may not be followed below a directory.
+    let bytes = Dir::open("/proc/self")?.read("mountinfo")?;
+    Ok(parse(&bytes))
+}
+
+/// Parses a mount table; lines that are not understood are left out.
+pub fn parse(table: &[u8]) -> Vec<Line> {
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
+}
+
+/// `id parent major:minor root mount-point options [tag]... - type source super-options`
+fn parse_line(line: &[u8]) -> Option<Line> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let mut device = fields.next()?.split(|byte| *byte == b':');
+    let (major, minor) = (number(device.next()?)?, number(device.next()?)?);
+    let root = unescape(fields.next()?).into();
+    let mount_point = unescape(fields.next()?).into();
+    let options = unescape(fields.next()?);
+    fields.find(|field| *field == b"-")?;
+    Some(Line {
+        id,
+        parent,
+        major,
+        minor,
+        root,
+        mount_point,
+        options,
+        fs_type: unescape(fields.next()?),
+        source: unescape(fields.next()?),
+        super_options: fields.next().unwrap_or_default().to_vec(),
+    })
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Undoes `\ooo`, which the kernel writes for blanks and backslashes.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        match (byte, after) {
+            (
+                b'\\',
+                [
+                    a @ b'0'..=b'3',
+                    b @ b'0'..=b'7',
+                    c @ b'0'..=b'7',
+                    after @ ..,
+                ],
+            ) => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+/// The mounts at `path` or below it, in the order of the table.
+pub fn below<'a>(table: &'a [Line], path: &Path) -> impl DoubleEndedIterator<Item = &'a Line> {
+    let path = path.to_path_buf();
+    table
+        .iter()
+        .filter(move |entry| entry.mount_point.starts_with(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_gives_all_its_fields() {
+        let table = parse(
+            b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n\
+              torn line\n\
+              40 36 0:41 / /a\\040b\\134c\xff rw,nodev - overlay overlay rw,lowerdir=/l\\072x:/m,upperdir=/u\\054v\n",
+        );
+        assert_eq!(table.len(), 2);
+        let [first, second] = &table[..] else {
+            unreachable!()
+        };
+        assert_eq!((first.id, first.parent), (36, 35));
+        assert_eq!((first.major, first.minor), (98, 0));
+        assert_eq!(first.root, Path::new("/mnt1"));
+        assert_eq!(first.mount_point, Path::new("/mnt2"));
+        assert_eq!(first.options, "rw,noatime");
+        assert_eq!(first.fs_type, "ext3");
+        assert_eq!(first.source, "/dev/root");
+        assert_eq!(first.super_option("errors").unwrap(), "continue");
+        let odd = OsString::from_vec(b"/a b\\c\xff".to_vec());
+        assert_eq!(second.mount_point, PathBuf::from(&odd));
+        assert_eq!(second.super_option("upperdir").unwrap(), "/u,v");
+        assert_eq!(below(&table, Path::new(&odd)).count(), 1);
+        assert_eq!(below(&table, Path::new("/mnt")).count(), 0);
+    }
+
+    #[test]
+    fn the_own_table_has_a_root() {
+        let table = read().unwrap();
+        assert!(
+            table
+                .iter()
+                .any(|entry| entry.mount_point == Path::new("/"))
+        );
+    }
+}
