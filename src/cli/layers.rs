@@ -108,6 +108,7 @@ pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome
     }
     let users = Users::of(store)?;
     if given.has("tree") {
+        let points = store.mount_points()?;
         let mut nodes = Vec::new();
         for layer in &layers {
             let mut notes: Vec<String> = layer
@@ -115,7 +116,7 @@ pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome
                 .iter()
                 .map(|name| format!("name: {name}"))
                 .collect();
-            if let Some(point) = store.mount_point(&layer.id)? {
+            if let Some(point) = points.get(&layer.id) {
                 notes.push(format!("mount: {}", point.display()));
             }
             for User { kind, id, names } in users.of_layer(&layer.id) {

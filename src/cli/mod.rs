@@ -40,6 +40,7 @@ use grammar::{Given, Misuse};
 use output::Output;
 
 use crate::store::{Kind, Store};
+use crate::telemetry;
 
 /// Runs the command line of the process.
 pub fn run() -> ExitCode {
@@ -148,6 +149,11 @@ fn own(
 }
 
 fn execute(command: &Definition, given: &Given, output: &mut Output) -> Outcome {
+    // The plugin has a logging set-up of its own.
+    if given.has("debug") && command.name != "node" {
+        telemetry::init("strata=debug", telemetry::Format::Text)
+            .map_err(|error| Failure::because(&error))?;
+    }
     match command.name {
         "completion" => generate::completion(given.operand(0), output),
         "help" => help(given.find_operand(0), output),

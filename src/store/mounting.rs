@@ -1,5 +1,6 @@
 //! Mounting and unmounting: the mount table of the driver and the counts that peers share.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::driver::MountOptions;
@@ -247,6 +248,18 @@ impl Store {
             table
                 .find_id(layer)
                 .map(|row| PathBuf::from(&row.record.path))
+        })
+    }
+
+    /// The layers that are recorded as mounted, and where.
+    ///
+    /// # Errors
+    /// When the table can't be locked or loaded.
+    pub fn mount_points(&self) -> Result<HashMap<String, PathBuf>, Error> {
+        self.0.layers.read(|_| ())?;
+        self.0.mounts.read(|table| {
+            let point = |record: &MountRecord| (record.id.clone(), PathBuf::from(&record.path));
+            table.iter().map(|row| point(&row.record)).collect()
         })
     }
 
