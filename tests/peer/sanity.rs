@@ -16,8 +16,8 @@ fn passes(name: &str, parameters: Option<&str>) {
             "--csi.endpoint",
             &format!("unix://{}", settings.socket.display()),
         ])
-        .args(["--csi.mountdir", &scratch.text("mount")])
-        .args(["--csi.stagingdir", &scratch.text("staging")])
+        .args(["--csi.mountdir", &scratch.text("kubelet/pods/mount")])
+        .args(["--csi.stagingdir", &scratch.text("kubelet/pods/staging")])
         .args(["--csi.testvolumesize", "1048576"])
         .args(["--ginkgo.no-color"]);
     if let Some(parameters) = parameters {
