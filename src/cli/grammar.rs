@@ -2,7 +2,7 @@
 //! letters is tried only when no flag has that whole name, `-n=value`, booleans with values, and
 //! the peer's own texts.
 //!
-//! It reads the table of [`commands`](super::commands); Strata's own commands go through clap.
+//! It reads the table of [`commands`]; Strata's own commands go through clap.
 
 use std::ffi::OsString;
 

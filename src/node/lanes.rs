@@ -50,6 +50,8 @@ pub struct Limits {
     pub mounts: usize,
     /// Threads that call the store and so may wait for its locks.
     pub records: usize,
+    /// Threads that look at how full volumes are.
+    pub looks: usize,
     /// Operations that may wait for a lane, each.
     pub queue: usize,
 }
@@ -59,6 +61,7 @@ impl Default for Limits {
         Self {
             mounts: 8,
             records: 32,
+            looks: 2,
             queue: 4096,
         }
     }
@@ -71,6 +74,8 @@ pub struct Lanes {
     pub mounts: Lane,
     /// Calls the store, and so may wait for its locks.
     pub records: Lane,
+    /// Looks at how full volumes are; changes nothing.
+    pub looks: Lane,
 }
 
 impl Lanes {
@@ -79,12 +84,13 @@ impl Lanes {
         Self {
             mounts: Lane::new("mounts", limits.mounts, limits.queue),
             records: Lane::new("records", limits.records, limits.queue),
+            looks: Lane::new("looks", limits.looks, limits.queue),
         }
     }
 
     /// All lanes, for metrics.
-    pub fn all(&self) -> [&Lane; 2] {
-        [&self.mounts, &self.records]
+    pub fn all(&self) -> [&Lane; 3] {
+        [&self.mounts, &self.records, &self.looks]
     }
 }
 
@@ -242,6 +248,7 @@ mod tests {
         let lanes = Lanes::new(Limits {
             mounts: 1,
             records: 1,
+            looks: 1,
             queue: 2,
         });
         let (release, wait) = mpsc::channel::<()>();

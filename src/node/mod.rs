@@ -4,15 +4,22 @@
 //! |---|---|
 //! | [`csi`] | the wire: services, requests, status codes, sockets |
 //! | [`volume`] | volumes: what is asked for, what is found, what is done |
+//! | [`config`] | everything the plugin needs to know |
+//! | [`plugin`] | the plugin's life: build, recover, start, drain |
 //! | [`lanes`] | the only bridge from asynchronous code to blocking work |
 //! | [`health`] | readiness, and the HTTP endpoint that shows it |
 //! | [`metrics`] | what is counted |
 
+pub mod config;
 pub mod csi;
 pub mod health;
 pub mod lanes;
 pub mod metrics;
+pub mod plugin;
 pub mod volume;
+
+pub use config::Config;
+pub use plugin::{Error, Plugin, Running, run, run_until};
 
 /// An error with everything that led to it, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

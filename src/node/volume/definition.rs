@@ -81,13 +81,6 @@ impl Definition {
     pub fn to_metadata(&self) -> String {
         serde_json::to_string(self).expect("text and numbers always have a JSON form")
     }
-
-    /// Whether a volume of this definition may stand where `other` is asked for: same origin.
-    pub fn has_origin_of(&self, other: &Self) -> bool {
-        self.lifecycle == other.lifecycle
-            && self.image == other.image
-            && self.platform == other.platform
-    }
 }
 
 #[cfg(test)]

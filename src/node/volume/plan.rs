@@ -20,8 +20,10 @@ pub enum Access {
 /// What is wanted of a publish, as far as the plan depends on it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// What the volume is to be; `None` when it must exist already.
-    pub definition: Option<Definition>,
+    /// What the volume is to be.
+    pub definition: Definition,
+    /// Whether it may be made; a claim's volume must exist already.
+    pub may_create: bool,
     /// Flags of the mount at the target.
     pub flags: MountFlags,
     /// How many targets it may have.
@@ -66,6 +68,8 @@ pub struct Found {
     pub volume: FoundVolume,
     /// The target.
     pub target: FoundTarget,
+    /// Flags of the volume's own mount, which targets can't go below.
+    pub source_flags: Option<MountFlags>,
     /// Whether the volume has other targets.
     pub has_other_targets: bool,
     /// This boot.
@@ -137,21 +141,21 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
     let mut steps = Vec::new();
     match &found.volume {
         FoundVolume::Stranger => return Err(Conflict::Stranger),
-        FoundVolume::Absent => match &wanted.definition {
-            None => return Err(Conflict::Unknown),
-            Some(_) => steps.extend([Step::Create, Step::Mount]),
-        },
+        FoundVolume::Absent if !wanted.may_create => return Err(Conflict::Unknown),
+        FoundVolume::Absent => steps.extend([Step::Create, Step::Mount]),
         FoundVolume::Present {
             definition,
             is_mounted,
         } => {
-            if let Some(wanted) = &wanted.definition {
-                compare(definition, wanted)?;
-            }
+            compare(definition, wanted)?;
             if let FoundTarget::Published(flags) = found.target
                 && *is_mounted
             {
-                return if flags == wanted.flags {
+                let expected = match found.source_flags {
+                    Some(source) => wanted.flags.over(source),
+                    None => wanted.flags,
+                };
+                return if flags == expected {
                     Ok(Vec::new())
                 } else {
                     Err(Conflict::Flags { is: flags })
@@ -181,20 +185,28 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
     Ok(steps)
 }
 
-fn compare(is: &Definition, wanted: &Definition) -> Result<(), Conflict> {
-    if is.has_origin_of(wanted) {
-        return Ok(());
-    }
+fn compare(is: &Definition, wanted: &Wanted) -> Result<(), Conflict> {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
-    let (what, is, wanted) = if is.image != wanted.image {
-        ("image", or_none(&is.image), or_none(&wanted.image))
-    } else if is.platform != wanted.platform {
-        ("platform", or_none(&is.platform), or_none(&wanted.platform))
-    } else {
-        let of = |definition: &Definition| format!("{:?}", definition.lifecycle).to_lowercase();
-        ("lifecycle", of(is), of(wanted))
+    let of = |definition: &Definition| format!("{:?}", definition.lifecycle).to_lowercase();
+    let conflict = |what, is, wanted| Err(Conflict::Definition { what, is, wanted });
+    // A claim's volume may be published without being told what it is.
+    let differs = |is: &Option<String>, wanted_one: &Option<String>| {
+        is != wanted_one && (wanted.may_create || wanted_one.is_some())
     };
-    Err(Conflict::Definition { what, is, wanted })
+    let wanted_is = &wanted.definition;
+    if differs(&is.image, &wanted_is.image) {
+        conflict("image", or_none(&is.image), or_none(&wanted_is.image))
+    } else if differs(&is.platform, &wanted_is.platform) {
+        conflict(
+            "platform",
+            or_none(&is.platform),
+            or_none(&wanted_is.platform),
+        )
+    } else if is.lifecycle != wanted_is.lifecycle {
+        conflict("lifecycle", of(is), of(wanted_is))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -221,7 +233,8 @@ mod tests {
 
     fn wanted() -> Wanted {
         Wanted {
-            definition: Some(definition("a")),
+            definition: definition("a"),
+            may_create: true,
             flags: RW,
             access: Access::SingleWriter,
             group: None,
@@ -239,6 +252,7 @@ mod tests {
         Found {
             volume,
             target,
+            source_flags: None,
             has_other_targets: false,
             boot: Some("today".to_owned()),
         }
@@ -303,7 +317,7 @@ mod tests {
             Err(Conflict::Stranger)
         );
         let other = Wanted {
-            definition: Some(definition("b")),
+            definition: definition("b"),
             ..wanted()
         };
         assert!(matches!(
@@ -311,7 +325,7 @@ mod tests {
             Err(Conflict::Definition { what: "image", .. })
         ));
         let claim = Wanted {
-            definition: None,
+            may_create: false,
             ..wanted()
         };
         assert_eq!(

@@ -1,0 +1,359 @@
+//! The plugin's life: built, recovered, started, drained. Every stage is a value, so that tests can
+//! stop at any of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+
+use super::chain;
+use super::config::{Config, ConfigError};
+use super::csi::Context;
+use super::csi::controller::Controller;
+use super::csi::identity::Identity;
+use super::csi::node::Node;
+use super::csi::registration::Registration;
+use super::csi::registration::wire::registration_server::RegistrationServer;
+use super::csi::socket::{self, Socket, SocketError};
+use super::csi::wire::controller_server::ControllerServer;
+use super::csi::wire::identity_server::IdentityServer;
+use super::csi::wire::node_server::NodeServer;
+use super::health::{self, Readiness};
+use super::lanes::Lanes;
+use super::metrics::Metrics;
+use super::volume::images::Images;
+use super::volume::mounts::{Kernel, Mounts};
+use super::volume::{self, Parts, Recovery, Volumes};
+use crate::store::{self, Store};
+use crate::sys;
+
+/// Threads that wait for sockets and timers: hardly any work is done on them.
+const WORKERS: usize = 2;
+const STACK: usize = 512 * 1024;
+/// The kubelet's directory for the sockets of plugins that register themselves.
+const REGISTRY: &str = "plugins_registry";
+
+/// The plugin can't run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store can't be opened.
+    #[error("open the store")]
+    Store(#[source] store::Error),
+    /// The volumes can't be found.
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
+    /// A socket can't be served.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The system refuses.
+    #[error(transparent)]
+    System(#[from] sys::Error),
+    /// A server ended.
+    #[error("serve {what}")]
+    Serve {
+        /// What was served.
+        what: &'static str,
+        /// Why it ended.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A plugin that is built and serves nothing yet.
+#[derive(Debug)]
+pub struct Plugin {
+    config: Config,
+    context: Arc<Context>,
+    store: Store,
+}
+
+impl Plugin {
+    /// Builds the plugin on an open store; binds nothing.
+    ///
+    /// # Errors
+    /// When the configuration can't be used, or a directory can't be opened.
+    pub fn build(config: Config, store: Store, mounts: Arc<dyn Mounts>) -> Result<Self, Error> {
+        config.check()?;
+        let metrics = Arc::new(Metrics::new());
+        let lanes = Lanes::new(config.lanes);
+        metrics.watch_lanes(lanes.clone());
+        let volumes = Volumes::new(Parts {
+            store: store.clone(),
+            mounts,
+            kubelet_dir: config.kubelet_dir.clone(),
+            images: Images::new(store.clone(), lanes.clone()),
+            metrics: Arc::clone(&metrics),
+            lanes,
+        })?;
+        let context = Arc::new(Context {
+            driver_name: config.driver_name.clone(),
+            node_name: config.node_name.clone(),
+            max_volumes: config.max_volumes,
+            volumes: Arc::new(volumes),
+            metrics,
+            readiness: Readiness::default(),
+        });
+        Ok(Self {
+            config,
+            context,
+            store,
+        })
+    }
+
+    /// What the services share.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Finds what is published already.
+    ///
+    /// # Errors
+    /// When the store or the mount table can't be read.
+    pub async fn recover(&self) -> Result<Recovery, Error> {
+        Ok(self.context.volumes.recover().await?)
+    }
+
+    /// Serves, and is ready from then on.
+    ///
+    /// # Errors
+    /// When a socket can't be served.
+    pub async fn start(self) -> Result<Running, Error> {
+        let (stop, stopped) = watch::channel(false);
+        let endpoint = socket::path_of(&self.config.endpoint)?;
+        let mut running = Running {
+            context: Arc::clone(&self.context),
+            grace: self.config.grace,
+            stop,
+            servers: Vec::new(),
+            sockets: Vec::new(),
+        };
+        if let Some(address) = self.config.http_address {
+            let listener = health::listen(address).await?;
+            let readiness = self.context.readiness.clone();
+            let routes = health::routes(readiness, Arc::clone(&self.context.metrics));
+            let stopped = stopped.clone();
+            running.servers.push(tokio::spawn(async move {
+                axum::serve(listener, routes)
+                    .with_graceful_shutdown(until(stopped))
+                    .await
+                    .map_err(|error| failed("health and metrics", error))
+            }));
+        }
+        let (socket, listener) = Socket::bind(&endpoint)?;
+        running.sockets.push(socket);
+        let context = &self.context;
+        let services = Server::builder()
+            .add_service(IdentityServer::new(Identity::new(Arc::clone(context))))
+            .add_service(ControllerServer::new(Controller::new(Arc::clone(context))))
+            .add_service(NodeServer::new(Node::new(Arc::clone(context))));
+        running
+            .servers
+            .push(serve("the CSI socket", services, listener, stopped.clone()));
+        self.context.readiness.open();
+        if self.config.is_registered {
+            self.register(&mut running, endpoint, stopped)?;
+        }
+        let store = self.store;
+        // What dead processes left in the staging area is nobody's hurry.
+        let lane = self.context.volumes.lanes().records.clone();
+        tokio::spawn(async move {
+            match lane.run(move || store.remove_leftovers()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = %chain(&error), "leftovers stay"),
+                Err(error) => tracing::warn!(error = %chain(&error), "leftovers stay"),
+            }
+        });
+        Ok(running)
+    }
+
+    fn register(
+        &self,
+        running: &mut Running,
+        endpoint: PathBuf,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let kubelet = sys::Dir::open(&self.config.kubelet_dir)?;
+        if kubelet.find_dir(REGISTRY)?.is_none() {
+            tracing::info!("the kubelet has no {REGISTRY}: the plugin does not register itself");
+            return Ok(());
+        }
+        let name = format!("{}-reg.sock", self.config.driver_name);
+        let path = self.config.kubelet_dir.join(REGISTRY).join(name);
+        let (socket, listener) = Socket::bind(&path)?;
+        running.sockets.push(socket);
+        let registration = Registration {
+            driver_name: self.config.driver_name.clone(),
+            endpoint,
+        };
+        let services = Server::builder().add_service(RegistrationServer::new(registration));
+        running.servers.push(serve(
+            "the registration socket",
+            services,
+            listener,
+            stopped,
+        ));
+        Ok(())
+    }
+}
+
+fn failed(what: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Serve {
+        what,
+        source: Box::new(source),
+    }
+}
+
+fn serve(
+    what: &'static str,
+    services: Router,
+    listener: tokio::net::UnixListener,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<Result<(), Error>> {
+    tokio::spawn(async move {
+        services
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until(stopped))
+            .await
+            .map_err(|error| failed(what, error))
+    })
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error says that the plugin is gone, which is an end too.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+/// A plugin that serves.
+#[derive(Debug)]
+pub struct Running {
+    context: Arc<Context>,
+    grace: Duration,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<Result<(), Error>>>,
+    sockets: Vec<Socket>,
+}
+
+impl Running {
+    /// What the services share.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Waits for a server that ends by itself, which none should.
+    async fn failed(&mut self) -> Error {
+        loop {
+            for server in &mut self.servers {
+                if !server.is_finished() {
+                    continue;
+                }
+                let what = "the plugin";
+                return match server.await {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => failed(what, std::io::Error::other("a server ended early")),
+                    Err(error) => failed(what, error),
+                };
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Takes no more calls, lets those that run come to their end within the grace, and removes the
+    /// sockets. What is published stays so.
+    pub async fn drain(self) {
+        self.context.readiness.close();
+        self.stop.send_replace(true);
+        let end = Instant::now() + self.grace;
+        // Calls whose callers hung up run on; the servers know nothing of them.
+        while self.context.metrics.all_calls_in_flight() > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(self.sockets);
+        for server in self.servers {
+            let rest = end.saturating_duration_since(Instant::now());
+            // An idle caller may keep its connection open; it is not waited for long.
+            let rest = rest.min(Duration::from_millis(200));
+            if let Ok(Ok(Err(error))) = tokio::time::timeout(rest, server).await {
+                tracing::warn!(error = %chain(&error), "a server failed");
+            }
+        }
+    }
+}
+
+/// Runs the plugin on the store of `store_config` until the process is asked to end.
+///
+/// # Errors
+/// When it can't start, or a server fails.
+pub fn run(config: Config, store_config: store::Config) -> Result<(), Error> {
+    run_until(config, store_config, async {
+        let end = wait_for_signal().await;
+        if let Err(error) = end {
+            tracing::error!(error = %chain(&error), "signals can't be had");
+        }
+    })
+}
+
+async fn wait_for_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// As [`run`], until `shutdown` ends. Makes a runtime of its own.
+///
+/// # Errors
+/// When it can't start, or a server fails.
+pub fn run_until(
+    config: Config,
+    store_config: store::Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let start = Instant::now();
+    config.check()?;
+    let store = Store::open(store_config).map_err(Error::Store)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(4)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .map_err(|error| failed("the plugin", error))?;
+    let result = runtime.block_on(async {
+        let plugin = Plugin::build(config, store, Arc::new(Kernel))?;
+        let recovery = plugin.recover().await?;
+        let endpoint = plugin.config.endpoint.clone();
+        let mut running = plugin.start().await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            endpoint,
+            store = running.context.volumes.store_id().as_str(),
+            volumes = recovery.volumes,
+            targets = recovery.targets,
+            removed = recovery.removed,
+            milliseconds = start.elapsed().as_micros() as f64 / 1000.0,
+            "ready"
+        );
+        let result = tokio::select! {
+            () = shutdown => Ok(()),
+            error = running.failed() => Err(error),
+        };
+        tracing::info!("shutting down");
+        running.drain().await;
+        result
+    });
+    // Pulls that go on are cut off; what they verified is kept.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}

@@ -1,0 +1,200 @@
+//! What may go wrong with a volume, and of which kind it is.
+
+use std::path::PathBuf;
+
+use super::gate::Taken;
+use super::handle::ParseStoreIdError;
+use super::plan::Conflict;
+use crate::node::lanes::LaneError;
+use crate::{store, sys};
+
+/// What a caller has to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Ask for something else: it can't be.
+    Invalid,
+    /// Ask as before: it is there otherwise.
+    Differs,
+    /// End its use first.
+    InUse,
+    /// It does not exist.
+    NotFound,
+    /// Try again when the other operation is done.
+    Busy,
+    /// Give the right credentials.
+    Unauthenticated,
+    /// Be given the right.
+    Forbidden,
+    /// Try again.
+    Unavailable,
+    /// Make room.
+    Full,
+    /// Ask for less.
+    OutOfRange,
+    /// Check the store, or the image.
+    Corrupt,
+    /// Change the node or the store.
+    Unable,
+    /// Report a bug.
+    Internal,
+}
+
+/// A target path that can't be one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// Not absolute, or with `.` or `..` in it.
+    #[error("target path {}: it must be absolute, without . and ..", path.display())]
+    Form {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Not where the kubelet has its pods.
+    #[error("target path {}: it is not below the kubelet's directory {}", path.display(), kubelet.display())]
+    Outside {
+        /// The path.
+        path: PathBuf,
+        /// The kubelet's directory.
+        kubelet: PathBuf,
+    },
+    /// Its parent is missing or no directory.
+    #[error("target path {}: its parent directory is missing", path.display())]
+    NoParent {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// A failure of an operation on a volume.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The target can't be one.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Another operation has the volume.
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    /// What is there can't become what is wanted.
+    #[error("volume {volume}")]
+    Conflict {
+        /// Which volume.
+        volume: String,
+        /// Why.
+        #[source]
+        source: Conflict,
+    },
+    /// The handle is of another store's volume.
+    #[error("volume {volume} is in another store than {store}, the one of this node")]
+    OtherStore {
+        /// Which volume.
+        volume: String,
+        /// This store.
+        store: String,
+    },
+    /// The volume is unknown, or not at the path.
+    #[error("volume {volume}{}", at(.path))]
+    NotFound {
+        /// Which volume.
+        volume: String,
+        /// Where it was looked for.
+        path: Option<PathBuf>,
+    },
+    /// The volume is published.
+    #[error("volume {volume} is published at {}", path.display())]
+    Published {
+        /// Which volume.
+        volume: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The size that exists, or the room, is not what is wanted.
+    #[error("volume {volume}: {wanted} bytes are wanted, {available} are {what}")]
+    Size {
+        /// Which volume.
+        volume: String,
+        /// How much is wanted.
+        wanted: i64,
+        /// How much there is.
+        available: u64,
+        /// What there is so much of.
+        what: &'static str,
+        /// Whether the volume exists already.
+        exists: bool,
+    },
+    /// The image can't be had.
+    #[error("image {image}")]
+    Image {
+        /// Its reference.
+        image: String,
+        /// Why.
+        #[source]
+        source: super::images::ImageError,
+    },
+    /// The store refuses.
+    #[error("{doing}")]
+    Store {
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: store::Error,
+    },
+    /// The store's own ID is broken.
+    #[error(transparent)]
+    StoreId(#[from] ParseStoreIdError),
+    /// The system refuses.
+    #[error(transparent)]
+    System(#[from] sys::Error),
+    /// A lane did not do it.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+}
+
+fn at(path: &Option<PathBuf>) -> String {
+    match path {
+        Some(path) => format!(" is not published at {}", path.display()),
+        None => " does not exist in the store of this node".to_owned(),
+    }
+}
+
+impl Error {
+    /// What the caller has to do about it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Target(_) => Kind::Invalid,
+            Self::Taken(_) => Kind::Busy,
+            Self::Conflict { source, .. } => match source {
+                Conflict::Unknown => Kind::NotFound,
+                Conflict::Stranger => Kind::Unable,
+                Conflict::Definition { .. } | Conflict::Flags { .. } => Kind::Differs,
+                Conflict::Target { .. } | Conflict::SecondTarget => Kind::InUse,
+            },
+            Self::OtherStore { .. } | Self::NotFound { .. } => Kind::NotFound,
+            Self::Published { .. } => Kind::InUse,
+            Self::Size { exists: true, .. } => Kind::Differs,
+            Self::Size { exists: false, .. } => Kind::Full,
+            Self::Image { source, .. } => source.kind(),
+            Self::Store { source, .. } => of_store(source),
+            Self::StoreId(_) => Kind::Corrupt,
+            Self::System(error) if error.is_no_space() => Kind::Full,
+            Self::System(_) => Kind::Internal,
+            Self::Lane(LaneError::Full { .. } | LaneError::Thread { .. }) => Kind::Unavailable,
+            Self::Lane(_) => Kind::Internal,
+        }
+    }
+}
+
+/// The kind of a store's failure.
+pub(super) fn of_store(error: &store::Error) -> Kind {
+    use store::Error as E;
+    match error {
+        _ if error.is_no_space() => Kind::Full,
+        E::Unknown(store::Kind::Image) => Kind::NotFound,
+        // The object was changed under us by another tool: the next try sees what is there now.
+        E::Changed(_) | E::Unknown(_) | E::DuplicateId => Kind::Unavailable,
+        E::Load { .. } => Kind::Corrupt,
+        E::ReadOnly | E::NotSupported(_) => Kind::Unable,
+        _ => Kind::Internal,
+    }
+}

@@ -1,0 +1,127 @@
+//! Recovery: after a start, what is published is read from the store and the mount table.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::Error;
+use super::handle::is_id;
+use super::mounts::{Line, Source};
+use super::{Volumes, definition_of, in_store};
+use crate::store;
+
+/// What a start found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Volumes in the store.
+    pub volumes: usize,
+    /// Places where they are published.
+    pub targets: usize,
+    /// Places of volumes that were left behind, now removed.
+    pub removed: usize,
+}
+
+impl Volumes {
+    /// Finds what is published, and removes what a crash left half done and nobody asks for any more.
+    ///
+    /// A volume without a target stays: its publish or unpublish was cut short, and the kubelet will
+    /// repeat it.
+    ///
+    /// # Errors
+    /// When the store or the mount table can't be read.
+    pub async fn recover(self: &Arc<Self>) -> Result<Recovery, Error> {
+        let shared = Arc::clone(self);
+        self.lanes.records.run(move || shared.find_all()).await?
+    }
+
+    fn find_all(&self) -> Result<Recovery, Error> {
+        let mut recovery = Recovery::default();
+        let containers = self
+            .store
+            .containers()
+            .map_err(in_store("read the containers"))?;
+        let mut layers = HashMap::new();
+        for found in containers.iter() {
+            if let Some(definition) = definition_of(&found.record) {
+                let lifecycle = match definition.lifecycle {
+                    super::Lifecycle::Ephemeral => "ephemeral",
+                    super::Lifecycle::Persistent => "persistent",
+                };
+                self.metrics.count_volume(lifecycle, 1);
+                recovery.volumes += 1;
+                layers.insert(found.record.id.clone(), found.record.layer.clone());
+            }
+        }
+        let table = self.mounts.table()?;
+        let places = self.home.list()?;
+        // A peer may have deleted the container of a published volume: its mount is known all the same.
+        for entry in &places {
+            if let Some(name) = entry.name.to_str().filter(|name| is_id(name)) {
+                layers
+                    .entry(name.to_owned())
+                    .or_insert_with(|| store::id::of_container_layer(name));
+            }
+        }
+        recovery.targets = self.find_targets(&table, &layers)?;
+        for entry in places {
+            let Some(name) = entry.name.to_str().filter(|name| is_id(name)) else {
+                continue;
+            };
+            let is_known = containers.find_id(name).is_some();
+            if !is_known && self.index().targets(name).is_empty() {
+                self.clear_place(name)?;
+                recovery.removed += 1;
+            }
+        }
+        self.metrics.set_targets(recovery.targets);
+        Ok(recovery)
+    }
+
+    /// Fills the index. Only mounts on the devices of volumes are looked at more closely: any other below
+    /// the kubelet's directory may be a network's, and hang.
+    fn find_targets(
+        &self,
+        table: &[Line],
+        layers: &HashMap<String, String>,
+    ) -> Result<usize, Error> {
+        let mut sources: HashMap<Source, &str> = HashMap::new();
+        let mounted: HashSet<&Path> = table.iter().map(|line| line.path.as_path()).collect();
+        for (container, layer) in layers {
+            let place = self.place(container, layer);
+            let is_own_mount = place.starts_with(self.home.path());
+            if is_own_mount && !mounted.contains(place.as_path()) {
+                continue;
+            }
+            if let Some(found) = self.mounted(container, layer)? {
+                sources.insert(found.source, container);
+            }
+        }
+        let devices: HashSet<_> = sources.keys().map(|source| source.device).collect();
+        let by_layer: HashMap<&str, &str> = layers
+            .iter()
+            .map(|(container, layer)| (layer.as_str(), container.as_str()))
+            .collect();
+        let below = |line: &&Line| line.path.starts_with(self.places.path());
+        for line in table.iter().filter(below) {
+            // A volume whose own mount another tool took down is known by its writable directory.
+            let by_upper = line
+                .upper
+                .as_deref()
+                .and_then(Path::parent)
+                .and_then(Path::file_name)
+                .and_then(|layer| by_layer.get(layer.to_str()?))
+                .copied();
+            if by_upper.is_none() && !devices.contains(&line.device) {
+                continue;
+            }
+            let Some(found) = self.mounts.mounted(&line.path)? else {
+                continue;
+            };
+            let container = sources.get(&found.source).copied().or(by_upper);
+            if let Some(container) = container {
+                self.index().insert(container, &line.path, found.source);
+            }
+        }
+        Ok(self.index().len())
+    }
+}
