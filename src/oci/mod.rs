@@ -9,6 +9,7 @@
 //! | [`source`] | [`Source`]: where manifests and blobs come from |
 //! | [`registry`] | a source: a registry, over HTTP |
 //! | [`layout`] | a source: an OCI layout in a directory or a tar file |
+//! | [`pull`] | [`Puller`]: resolve, fetch, unpack, adopt |
 //!
 //! Only the registry's requests are asynchronous; everything that touches the store blocks.
 
@@ -16,12 +17,14 @@ pub mod credentials;
 pub mod image_config;
 pub mod layout;
 pub mod manifest;
+pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod source;
 
 pub use credentials::{AuthFilePlaces, Credentials, CredentialsError, Keyring, Secret};
 pub use manifest::Platform;
+pub use pull::{PullError, PullRequest, Pulled, Puller};
 pub use reference::{ImageSource, ParseReferenceError, Reference};
 pub use registry::{Registry, RegistryOptions, Transport};
 pub use source::{Source, SourceError};

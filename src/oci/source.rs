@@ -27,8 +27,7 @@ pub trait Source: Send + Sync {
     /// Opens a blob for one pass.
     ///
     /// The stream has the descriptor's size or fails; its digest is for the reader to check, see
-    /// [`VerifyingReader`]. Errors of the stream carry a [`SourceError`], see
-    /// [`SourceError::in_stream`].
+    /// [`VerifyingReader`]. Errors of the stream carry a [`SourceError`].
     ///
     /// # Errors
     /// When there is none or it can't be had.
@@ -134,23 +133,6 @@ impl SourceError {
             what: what.to_string(),
             detail: detail.to_string(),
         }
-    }
-
-    /// Finds the error that a [`BlobReader`] reported, somewhere below `error`.
-    pub fn in_stream<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref::<Self>() {
-                return Some(found);
-            }
-            // An io::Error skips the error that it wraps in its chain of sources.
-            let wrapped = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref)
-                .map(|inner| inner as &(dyn std::error::Error + 'static));
-            next = wrapped.or_else(|| error.source());
-        }
-        None
     }
 }
 
@@ -285,12 +267,8 @@ mod tests {
         assert_eq!(read(b"hello", &descriptor).unwrap(), b"hello");
         for bad in [&b"hell"[..], b"hellx", b"hello!", b""] {
             let error = read(bad, &descriptor).unwrap_err();
-            let outer = sys::Error::new("unpack", "x", error);
-            let found = SourceError::in_stream(&outer);
-            assert!(
-                matches!(found, Some(SourceError::Corrupt { .. })),
-                "{bad:?}"
-            );
+            let found = recover("x", error);
+            assert!(matches!(found, SourceError::Corrupt { .. }), "{bad:?}");
         }
     }
 }

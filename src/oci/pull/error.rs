@@ -1,0 +1,146 @@
+//! [`PullError`]: why an image was not pulled, and what can be done about it.
+
+use crate::archive::unpack::UnpackError;
+use crate::digest::Digest;
+use crate::oci::manifest::Platform;
+use crate::oci::source::SourceError;
+use crate::store::{self, StageError};
+
+/// Why an image was not pulled. Nothing of it is left in the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PullError {
+    /// The image is not in the store and may not be pulled.
+    #[error("{0} is not in the store, and the policy is never to pull")]
+    Absent(String),
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The image was built for another platform.
+    #[error("{image} is for {found}, not for {wanted}")]
+    Platform {
+        /// The image.
+        image: String,
+        /// What it is for.
+        found: Platform,
+        /// What was wanted.
+        wanted: Platform,
+    },
+    /// A layer can't be unpacked.
+    #[error("layer {digest} of {image}")]
+    Layer {
+        /// The image.
+        image: String,
+        /// The layer's blob.
+        digest: Digest,
+        /// Why.
+        source: StageError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A thread could not be started.
+    #[error("start a thread for {image}")]
+    Thread {
+        /// The image.
+        image: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The thread that pulled is gone without a word.
+    #[error("the pull of {0} was abandoned: this is a bug in strata")]
+    Abandoned(String),
+}
+
+/// What can be done about a failed pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Name another image: this one does not exist, or not for this platform.
+    NotFound,
+    /// Give other credentials, or any.
+    Unauthenticated,
+    /// Ask for access.
+    Denied,
+    /// Wait.
+    Unavailable,
+    /// Repair the image: its bytes are not what they should be.
+    Corrupt,
+    /// Raise a limit, or build a smaller image.
+    TooLarge,
+    /// Free some space.
+    NoSpace,
+    /// Build or configure it otherwise: Strata can't do this.
+    Unsupported,
+    /// Look at the store or at Strata.
+    Internal,
+}
+
+impl PullError {
+    /// What can be done about it.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Absent(_) | Self::Platform { .. } => Trouble::NotFound,
+            Self::Source(error) => source_trouble(error),
+            Self::Layer { source, .. } => stage_trouble(source),
+            Self::Store(error) => store_trouble(error),
+            Self::Thread { .. } => Trouble::Unavailable,
+            Self::Abandoned(_) => Trouble::Internal,
+        }
+    }
+}
+
+fn source_trouble(error: &SourceError) -> Trouble {
+    match error {
+        SourceError::NotFound { .. } => Trouble::NotFound,
+        SourceError::Unauthenticated { .. } => Trouble::Unauthenticated,
+        SourceError::Denied { .. } => Trouble::Denied,
+        SourceError::Unavailable { .. } => Trouble::Unavailable,
+        SourceError::Corrupt { .. } => Trouble::Corrupt,
+        SourceError::TooLarge { .. } => Trouble::TooLarge,
+        SourceError::Unsupported { .. } => Trouble::Unsupported,
+        SourceError::File(error) if error.is_no_space() => Trouble::NoSpace,
+        SourceError::File(error) if error.is_not_found() => Trouble::NotFound,
+        SourceError::File(_) => Trouble::Internal,
+    }
+}
+
+fn stage_trouble(error: &StageError) -> Trouble {
+    match error {
+        StageError::Mismatch { .. } | StageError::Read(_) => Trouble::Corrupt,
+        StageError::Unpack(error) if error.is_no_space() => Trouble::NoSpace,
+        StageError::Unpack(UnpackError::Limit { .. }) => Trouble::TooLarge,
+        StageError::Unpack(UnpackError::System(_) | UnpackError::Recipe(_)) => Trouble::Internal,
+        StageError::Unpack(_) => Trouble::Corrupt,
+        StageError::Io(error) if error.is_no_space() => Trouble::NoSpace,
+        StageError::Store(error) => store_trouble(error),
+        StageError::Driver(error) if has_no_space(error) => Trouble::NoSpace,
+        _ => Trouble::Internal,
+    }
+}
+
+fn store_trouble(error: &store::Error) -> Trouble {
+    match error {
+        error if error.is_no_space() => Trouble::NoSpace,
+        store::Error::Stage(error) => stage_trouble(error),
+        _ => Trouble::Internal,
+    }
+}
+
+fn has_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<crate::sys::Error>() {
+            return error.is_no_space();
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Makes an error of the store that another pull of the same image can do without.
+pub(super) fn is_worth_another_try(error: &PullError) -> bool {
+    matches!(
+        error,
+        PullError::Store(store::Error::ParentUnknown | store::Error::Changed(_))
+    )
+}

@@ -1,0 +1,310 @@
+//! Layers are fetched and unpacked by a few threads at once, each in one pass and outside of locks.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::error::PullError;
+use super::image::LayerPlan;
+use super::{Limits, Progress};
+use crate::archive::unpack;
+use crate::digest::Algorithm;
+use crate::oci::source::{BlobReader, Source, SourceError, VerifyingReader, recover};
+use crate::store::{NewLayer, StageError, StageOptions, StagedLayer, Store};
+
+/// How many layers may be in work at once in the whole process.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A lane in use.
+struct Lane<'a>(&'a Lanes);
+
+impl Lanes {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            free: Mutex::new(count.max(1)),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn enter(&self) -> Lane<'_> {
+        let mut free = lock(&self.free);
+        while *free == 0 {
+            free = self
+                .freed
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Lane(self)
+    }
+}
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.free) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The layers of one image that the store lacks, on their way into it.
+pub(super) struct Work<'a> {
+    pub(super) store: &'a Store,
+    pub(super) source: &'a dyn Source,
+    /// The image, for messages.
+    pub(super) name: &'a str,
+    pub(super) limits: &'a Limits,
+    pub(super) lanes: &'a Lanes,
+    pub(super) progress: &'a dyn Progress,
+    /// Set by the first failure: the other threads end at their next read.
+    pub(super) stop: AtomicBool,
+    /// What may still be unpacked.
+    pub(super) budget: AtomicU64,
+    /// Bytes that came from the source.
+    pub(super) fetched: AtomicU64,
+}
+
+impl Work<'_> {
+    /// Stages all of `plans` side by side, with up to `threads` of them in work at once.
+    pub(super) fn stage(
+        &self,
+        plans: &[LayerPlan],
+        threads: usize,
+    ) -> Result<Vec<(NewLayer, StagedLayer)>, PullError> {
+        let next = Mutex::new(0..plans.len());
+        let staged: Vec<Mutex<Option<StagedLayer>>> =
+            plans.iter().map(|_| Mutex::new(None)).collect();
+        let failure = Mutex::new(None);
+        let run = || {
+            while !self.stop.load(Ordering::Relaxed) {
+                let Some(number) = lock(&next).next() else {
+                    return;
+                };
+                match self.stage_one(&plans[number]) {
+                    Ok(layer) => *lock(&staged[number]) = Some(layer),
+                    Err(error) => {
+                        // The others fail as a consequence: the first one says why.
+                        if !self.stop.swap(true, Ordering::Relaxed) {
+                            *lock(&failure) = Some(error);
+                        }
+                    }
+                }
+            }
+        };
+        let helpers = threads.min(plans.len()).saturating_sub(1);
+        std::thread::scope(|scope| {
+            for _ in 0..helpers {
+                let started = std::thread::Builder::new()
+                    .name("layer".into())
+                    .spawn_scoped(scope, run);
+                if let Err(error) = started {
+                    tracing::debug!(%error, "fewer layers are unpacked at once");
+                    break;
+                }
+            }
+            run();
+        });
+        if let Some(error) = lock(&failure).take() {
+            return Err(error);
+        }
+        let taken = staged.into_iter().map(|slot| {
+            slot.into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .ok_or_else(|| PullError::Abandoned(self.name.to_owned()))
+        });
+        plans
+            .iter()
+            .zip(taken)
+            .map(|(plan, staged)| Ok((new_layer(plan), staged?)))
+            .collect()
+    }
+
+    /// Stages and records `plans` one after the other, for drivers that need the parent's contents.
+    ///
+    /// On failure the layers that were made are deleted again.
+    pub(super) fn create_in_order(&self, plans: &[LayerPlan]) -> Result<(), PullError> {
+        for (done, plan) in plans.iter().enumerate() {
+            let created = self
+                .stage_one(plan)
+                .and_then(|staged| Ok(self.store.create_layer(new_layer(plan), Some(staged))?));
+            let error = match created {
+                Ok(_) => continue,
+                // Somebody else pulled it meanwhile.
+                Err(PullError::Store(crate::store::Error::DuplicateId)) => continue,
+                Err(error) => error,
+            };
+            self.undo(&plans[..done]);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Deletes layers that were made for an image that does not come to be.
+    pub(super) fn undo(&self, plans: &[LayerPlan]) {
+        for made in plans.iter().rev() {
+            // One that somebody uses meanwhile stays, and so do those below.
+            if let Err(error) = self.store.delete_layer(&made.id) {
+                tracing::debug!(layer = made.id, %error, "a layer of a failed pull stays");
+                return;
+            }
+        }
+    }
+
+    /// Fetches, verifies and unpacks one layer, in one pass.
+    fn stage_one(&self, plan: &LayerPlan) -> Result<StagedLayer, PullError> {
+        let _lane = self.lanes.enter();
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(PullError::Abandoned(self.name.to_owned()));
+        }
+        let failed = Mutex::new(None);
+        let descriptor = &plan.descriptor;
+        let blob = self.source.blob(descriptor)?;
+        // The store checks SHA-256 itself; others are checked on the way.
+        let is_checked_by_store = descriptor.digest.algorithm() == Algorithm::Sha256;
+        let blob: BlobReader = if is_checked_by_store {
+            blob
+        } else {
+            Box::new(VerifyingReader::new(blob, descriptor))
+        };
+        let options = StageOptions {
+            digest: is_checked_by_store.then(|| descriptor.digest.clone()),
+            size: Some(descriptor.size),
+            diff_id: Some(plan.diff_id.clone()),
+            limits: unpack::Limits {
+                entries: self.limits.entries,
+                bytes: self.budget.load(Ordering::Relaxed),
+                ..unpack::Limits::default()
+            },
+        };
+        let reader = Metered {
+            work: self,
+            plan,
+            inner: blob,
+            failed: &failed,
+        };
+        let staged = self
+            .store
+            .stage_layer_over(plan.parent.as_deref(), reader, &options);
+        if let Some(error) = lock(&failed).take() {
+            return Err(error.into());
+        }
+        let staged = staged.map_err(|source| self.failure(plan, source))?;
+        let Some(measured) = &staged.measured else {
+            return Err(PullError::Abandoned(self.name.to_owned()));
+        };
+        if measured.compression != plan.compression {
+            let source = StageError::Mismatch {
+                what: "compression",
+                expected: plan.compression.to_string(),
+                found: measured.compression.to_string(),
+            };
+            return Err(self.failure(plan, source));
+        }
+        self.spend(plan, measured.content_size)?;
+        self.progress.finished(descriptor);
+        Ok(staged)
+    }
+
+    fn spend(&self, plan: &LayerPlan, bytes: u64) -> Result<(), PullError> {
+        let spent = self
+            .budget
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            });
+        match spent {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.failure(
+                plan,
+                StageError::Unpack(unpack::UnpackError::Limit {
+                    limit: "bytes",
+                    allowed: self.limits.unpacked_bytes,
+                }),
+            )),
+        }
+    }
+
+    fn failure(&self, plan: &LayerPlan, source: StageError) -> PullError {
+        PullError::Layer {
+            image: self.name.to_owned(),
+            digest: plan.descriptor.digest.clone(),
+            source,
+        }
+    }
+}
+
+fn new_layer(plan: &LayerPlan) -> NewLayer {
+    NewLayer {
+        id: Some(plan.id.clone()),
+        parent: plan.parent.clone(),
+        is_read_only: true,
+        ..NewLayer::default()
+    }
+}
+
+/// Counts what comes from the source, ends when the pull has failed elsewhere, and keeps the source's
+/// error, which would lose its type on the way through decoders.
+struct Metered<'a> {
+    work: &'a Work<'a>,
+    plan: &'a LayerPlan,
+    inner: BlobReader,
+    failed: &'a Mutex<Option<SourceError>>,
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.work.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("another layer failed"));
+        }
+        match self.inner.read(bytes) {
+            Ok(read) => {
+                self.work.fetched.fetch_add(read as u64, Ordering::Relaxed);
+                self.work
+                    .progress
+                    .advanced(&self.plan.descriptor, read as u64);
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                *lock(self.failed) = Some(recover("the layer", error));
+                Err(io::Error::other("the source failed"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn no_more_threads_than_lanes_are_inside() {
+        let lanes = Arc::new(Lanes::new(2));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (lanes, inside) = (Arc::clone(&lanes), Arc::clone(&inside));
+                std::thread::spawn(move || {
+                    for _ in 0..50 {
+                        let _lane = lanes.enter();
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(*lock(&lanes.free), 2);
+    }
+}
