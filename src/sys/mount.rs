@@ -361,6 +361,21 @@ fn bind_in_steps(source: &Path, target: &Path, flags: Flags) -> Result<(), Error
     })
 }
 
+/// Makes a directory a mount of its own, from and to which no mounts spread.
+///
+/// # Errors
+/// When the kernel refuses; the directory may then be a mount already, with the propagation it had.
+pub fn make_private(path: &Path) -> Result<(), Error> {
+    bind(path, path, Flags::default())?;
+    fault::change("mount", || {
+        Ok(mount::mount_change(
+            path,
+            mount::MountPropagationFlags::PRIVATE,
+        )?)
+    })
+    .map_err(|error| Error::new("make private", path, error))
+}
+
 /// A copy of the directory's mount that has no place and no other mounts below: in it, renames reach across places that
 /// are mounted over.
 ///

@@ -13,6 +13,8 @@ pub struct DriverOptions {
     pub additional_stores: Vec<PathBuf>,
     /// Failures to change an owner are passed over.
     pub ignore_chown_errors: bool,
+    /// The home is not made a mount of its own.
+    pub skip_mount_home: bool,
 }
 
 const DRIVERS: [&str; 5] = ["overlay", "overlay2", "btrfs", "zfs", "vfs"];
@@ -98,8 +100,9 @@ impl DriverOptions {
                     .map(str::to_owned)
                     .collect();
             }
-            // The home is never bound over itself, so there is nothing to skip.
-            (DriverKind::Overlay, "skip_mount_home") => drop(is_true(value, option)?),
+            (DriverKind::Overlay, "skip_mount_home") => {
+                self.skip_mount_home = is_true(value, option)?;
+            }
             (DriverKind::Overlay, "override_kernel_check") => {}
             (DriverKind::Overlay, "sync") => match value {
                 "none" | "filesystem" => {}

@@ -30,6 +30,7 @@ pub struct Overlay {
     others: Vec<Dir>,
     additional: Vec<PathBuf>,
     mount_options: Vec<String>,
+    skip_mount_home: bool,
 }
 
 impl Overlay {
@@ -65,6 +66,7 @@ impl Overlay {
             others,
             additional,
             mount_options: options.mount_options,
+            skip_mount_home: options.skip_mount_home,
         })
     }
 

@@ -179,6 +179,12 @@ impl Overlay {
         options: &MountOptions,
     ) -> Result<PathBuf, DriverError> {
         let mount = self.plan(id, options)?;
+        let home = self.home.path();
+        if at.starts_with(home) && !self.skip_mount_home && !sys::mount::is_mount_point(home)? {
+            // As every Go tool does at its first call: that would hide a mount made before it, and the
+            // tool would mount the same upper directory a second time.
+            sys::mount::make_private(home)?;
+        }
         // Older peers remove the mount point when they unmount; and it must be there before the overlay
         // is made: a volatile one that can't be attached leaves its mark and can't be made again.
         drop(Dir::open_or_create(at, 0o700)?);
