@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lanes::Limits;
+use crate::oci::RegistryOptions;
+use crate::oci::pull::PullerOptions;
 
 /// The driver's name when none is given.
 pub const DEFAULT_DRIVER_NAME: &str = "csi.strata.dev";
 
 /// How the plugin is to run. The store has a configuration of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Name of this node, as Kubernetes knows it.
     pub node_name: String,
@@ -26,6 +28,10 @@ pub struct Config {
     pub is_registered: bool,
     /// Threads and queues.
     pub lanes: Limits,
+    /// How registries are spoken to.
+    pub registry: RegistryOptions,
+    /// How much images may amount to, and how many are pulled at once.
+    pub pulls: PullerOptions,
     /// How many volumes the node may have; 0 for no limit.
     pub max_volumes: i64,
     /// How long calls that run may take once the plugin is asked to end.
@@ -70,6 +76,8 @@ impl Config {
             http_address: None,
             is_registered: true,
             lanes: Limits::default(),
+            registry: RegistryOptions::default(),
+            pulls: PullerOptions::default(),
             max_volumes: 0,
             grace: Duration::from_secs(20),
         }
@@ -112,7 +120,7 @@ mod tests {
     #[test]
     fn names_and_paths_are_checked() {
         let good = Config::new("node-1", "/var/lib/kubelet", "unix:///csi.sock");
-        assert_eq!(good.check(), Ok(()));
+        good.check().unwrap();
         let cases: [fn(&mut Config); 6] = [
             |config| config.node_name.clear(),
             |config| config.driver_name.clear(),

@@ -29,6 +29,8 @@ use super::metrics::Metrics;
 use super::volume::images::Images;
 use super::volume::mounts::{Kernel, Mounts};
 use super::volume::{self, Parts, Recovery, Volumes};
+use crate::oci::Transport;
+use crate::oci::pull::Puller;
 use crate::store::{self, Store};
 use crate::sys;
 
@@ -77,7 +79,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Builds the plugin on an open store; binds nothing.
+    /// Builds the plugin on an open store; binds nothing. Within a runtime, on which it then works.
     ///
     /// # Errors
     /// When the configuration can't be used, or a directory can't be opened.
@@ -86,11 +88,17 @@ impl Plugin {
         let metrics = Arc::new(Metrics::new());
         let lanes = Lanes::new(config.lanes);
         metrics.watch_lanes(lanes.clone());
+        let puller = Puller::new(
+            store.clone(),
+            tokio::runtime::Handle::current(),
+            Transport::new(config.registry.clone()),
+            config.pulls.clone(),
+        );
         let volumes = Volumes::new(Parts {
             store: store.clone(),
             mounts,
             kubelet_dir: config.kubelet_dir.clone(),
-            images: Images::new(store.clone(), lanes.clone()),
+            images: Images::new(puller, lanes.clone(), Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             lanes,
         })?;

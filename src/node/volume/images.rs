@@ -1,12 +1,24 @@
-//! The image that a volume starts from: found in the store.
+//! The image that a volume starts from: found in the store, or pulled.
+//!
+//! A pull outlives the call that asked for it; the call that comes next joins it. A call that can't wait
+//! any longer says how far the pull is.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::PullSecret;
 use super::attributes::PullPolicy;
 use super::error::{Error, Kind};
-use super::{PullSecret, in_store};
 use crate::node::lanes::Lanes;
-use crate::store::Store;
+use crate::node::metrics::Metrics;
+use crate::oci::manifest::{Descriptor, ParsePlatformError};
+use crate::oci::pull::{Policy, Progress, PullError, PullRequest, Puller, Trouble};
+use crate::oci::{
+    CredentialsError, ImageSource, Keyring, ParseReferenceError, Platform, Reference,
+};
 
 /// Which image, and how it may be had.
 #[derive(Clone, Debug)]
@@ -25,48 +37,270 @@ pub struct Wish {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
+    /// The text is no reference of an image in a registry.
+    #[error(transparent)]
+    Reference(#[from] ParseReferenceError),
+    /// The text is no platform.
+    #[error(transparent)]
+    Platform(#[from] ParsePlatformError),
+    /// The pull secret can't be used.
+    #[error("the pull secret")]
+    Secret(#[from] CredentialsError),
     /// The store lacks it, and it may not be pulled.
-    #[error("it is not in the store, and its pull policy is Never")]
+    #[error("it is not in the store of this node, and its pull policy is Never")]
     Absent,
+    /// The pull takes longer than the caller waits.
+    #[error("the pull goes on, and a retry joins it; so far: {seen}")]
+    Pending {
+        /// How far it is.
+        seen: String,
+    },
+    /// The pull failed.
+    #[error(transparent)]
+    Pull(#[from] Arc<PullError>),
 }
 
 impl ImageError {
     /// What the caller has to do about it.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Reference(_) | Self::Platform(_) | Self::Secret(_) => Kind::Invalid,
             Self::Absent => Kind::NotFound,
+            Self::Pending { .. } => Kind::Unavailable,
+            Self::Pull(error) => of_trouble(error.trouble()),
         }
+    }
+}
+
+fn of_trouble(trouble: Trouble) -> Kind {
+    match trouble {
+        Trouble::NotFound => Kind::NotFound,
+        Trouble::Unauthenticated => Kind::Unauthenticated,
+        Trouble::Denied => Kind::Forbidden,
+        Trouble::Unavailable => Kind::Unavailable,
+        Trouble::Corrupt => Kind::Corrupt,
+        Trouble::TooLarge | Trouble::NoSpace => Kind::Full,
+        Trouble::Unsupported => Kind::Unable,
+        Trouble::Internal => Kind::Internal,
     }
 }
 
 /// Where images come from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Images {
-    store: Store,
+    puller: Puller,
     lanes: Lanes,
+    metrics: Arc<Metrics>,
+    /// How far the pulls under way are, by what they pull.
+    seen: Arc<Mutex<HashMap<String, Arc<Seen>>>>,
+}
+
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images").finish_non_exhaustive()
+    }
 }
 
 impl Images {
-    /// Images of this store.
-    pub fn new(store: Store, lanes: Lanes) -> Self {
-        Self { store, lanes }
+    /// Images that `puller` brings.
+    pub fn new(puller: Puller, lanes: Lanes, metrics: Arc<Metrics>) -> Self {
+        Self {
+            puller,
+            lanes,
+            metrics,
+            seen: Arc::default(),
+        }
     }
 
-    /// The ID of the image.
+    /// The ID of the image in the store, pulled first if the policy and its absence ask for it.
     ///
     /// # Errors
-    /// When it can't be had.
-    pub async fn get(&self, wish: Wish, _deadline: Instant) -> Result<String, Error> {
-        let store = self.store.clone();
-        let key = wish.reference.clone();
-        let found = self.lanes.records.run(move || store.find_image(&key));
-        let found = found.await?.map_err(in_store("read the images"))?;
-        match found {
-            Some(found) => Ok(found.record.id.clone()),
-            None => Err(Error::Image {
-                image: wish.reference,
-                source: ImageError::Absent,
-            }),
+    /// When it can't be had, or not before the deadline.
+    pub async fn get(&self, wish: Wish, deadline: Instant) -> Result<String, Error> {
+        let image = wish.reference.clone();
+        let result = self.find_or_pull(wish, deadline).await;
+        result.map_err(|failure| match failure {
+            Failure::Image(source) => Error::Image { image, source },
+            Failure::Other(error) => error,
+        })
+    }
+
+    async fn find_or_pull(&self, wish: Wish, deadline: Instant) -> Result<String, Failure> {
+        let reference: Reference = wish.reference.parse().map_err(ImageError::from)?;
+        let platform: Option<Platform> = wish
+            .platform
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(ImageError::from)?;
+        let credentials = match &wish.secret {
+            None => None,
+            Some(secret) => {
+                let mut keyring = Keyring::default();
+                keyring
+                    .add(secret.expose().as_bytes(), "the pull secret")
+                    .map_err(ImageError::from)?;
+                keyring.find(&reference).map_err(ImageError::from)?
+            }
+        };
+        if wish.policy != PullPolicy::Always {
+            let puller = self.puller.clone();
+            let (reference, platform) = (reference.clone(), platform.clone());
+            let find = move || puller.find_present(&reference, platform.as_ref());
+            let found = self.lanes.records.run(find).await.map_err(Error::from)?;
+            if let Some(found) = found.map_err(|error| ImageError::from(Arc::new(error)))? {
+                return Ok(found.id.clone());
+            }
         }
+        if wish.policy == PullPolicy::Never {
+            return Err(ImageError::Absent.into());
+        }
+        let seen = self.seen(&reference);
+        let request = PullRequest {
+            policy: match wish.policy {
+                PullPolicy::Always => Policy::Always,
+                PullPolicy::IfNotPresent | PullPolicy::Never => Policy::IfNotPresent,
+            },
+            platform,
+            credentials,
+            progress: Arc::clone(&seen) as Arc<dyn Progress>,
+            ..PullRequest::new(ImageSource::Registry(reference.clone()))
+        };
+        // A task of its own: the pull is counted when it ends, whoever still waits.
+        let images = self.clone();
+        let pull = tokio::spawn(async move { images.pull(request, &reference, &seen).await });
+        match tokio::time::timeout_at(deadline.into(), pull).await {
+            Ok(Ok(outcome)) => Ok(outcome?),
+            Ok(Err(_)) => {
+                Err(Error::Lane(crate::node::lanes::LaneError::Panicked { lane: "pulls" }).into())
+            }
+            Err(_) => Err(ImageError::Pending {
+                seen: self.describe(&wish.reference),
+            }
+            .into()),
+        }
+    }
+
+    async fn pull(
+        &self,
+        request: PullRequest,
+        reference: &Reference,
+        seen: &Arc<Seen>,
+    ) -> Result<String, ImageError> {
+        let is_first = seen.waiting.fetch_add(1, Ordering::AcqRel) == 0;
+        if is_first {
+            self.metrics.pull_started();
+        }
+        let outcome = self.puller.pull(request).await;
+        let is_last = seen.waiting.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
+            let mut all = self.all_seen();
+            let key = reference.to_string();
+            if all.get(&key).is_some_and(|other| Arc::ptr_eq(other, seen)) {
+                all.remove(&key);
+            }
+        }
+        if is_first {
+            let (word, bytes) = match &outcome {
+                Ok(pulled) => ("done", pulled.bytes_fetched),
+                Err(_) => ("failed", 0),
+            };
+            self.metrics.pull_ended(word, bytes);
+        }
+        Ok(outcome?.image_id)
+    }
+
+    fn all_seen(&self) -> MutexGuard<'_, HashMap<String, Arc<Seen>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self, reference: &Reference) -> Arc<Seen> {
+        Arc::clone(self.all_seen().entry(reference.to_string()).or_default())
+    }
+
+    fn describe(&self, reference: &str) -> String {
+        let parsed = reference.parse::<Reference>().map(|name| name.to_string());
+        let key = parsed.as_deref().unwrap_or(reference);
+        match self.all_seen().get(key) {
+            Some(seen) => seen.to_string(),
+            None => "about to end".to_owned(),
+        }
+    }
+}
+
+/// Why an image was not got: the image's own trouble, or ours.
+enum Failure {
+    Image(ImageError),
+    Other(Error),
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// How far a pull is.
+#[derive(Debug, Default)]
+struct Seen {
+    waiting: AtomicUsize,
+    layers: AtomicUsize,
+    layers_done: AtomicUsize,
+    bytes: AtomicU64,
+    bytes_done: AtomicU64,
+}
+
+impl Progress for Seen {
+    fn resolved(&self, _: &str, missing: &[Descriptor], _: usize) {
+        let bytes = missing.iter().map(|layer| layer.size).sum();
+        self.layers.store(missing.len(), Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn advanced(&self, _: &Descriptor, bytes: u64) {
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn finished(&self, _: &Descriptor) {
+        self.layers_done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let megabytes = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / 1e6;
+        if number(&self.layers) == 0 {
+            return f.write_str("the registry has not told yet what the image is");
+        }
+        write!(
+            f,
+            "{:.1} of {:.1} MB, {} of {} layers",
+            megabytes(&self.bytes_done),
+            megabytes(&self.bytes),
+            number(&self.layers_done),
+            number(&self.layers)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_a_pull_is() {
+        let seen = Seen::default();
+        assert!(seen.to_string().contains("has not told yet"));
+        let layer = Descriptor::new("layer", crate::digest::Digest::of(b""), 3_000_000);
+        seen.resolved("image", &[layer.clone(), layer.clone()], 1);
+        seen.advanced(&layer, 1_500_000);
+        seen.finished(&layer);
+        assert_eq!(seen.to_string(), "1.5 of 6.0 MB, 1 of 2 layers");
     }
 }

@@ -8,6 +8,8 @@ use super::mounts::memory::Memory;
 use super::mounts::{Mounted, Mounts};
 use super::*;
 use crate::node::lanes::Limits;
+use crate::oci::pull::{Puller, PullerOptions};
+use crate::oci::{RegistryOptions, Transport};
 use crate::store;
 
 struct Node {
@@ -79,8 +81,14 @@ fn open(root: &Path, mounts: &Arc<Memory>) -> Arc<Volumes> {
     config.driver = Some("vfs".to_owned());
     let store = Store::open(config).unwrap();
     let lanes = Lanes::new(Limits::default());
+    let puller = Puller::new(
+        store.clone(),
+        tokio::runtime::Handle::current(),
+        Transport::new(RegistryOptions::default()),
+        PullerOptions::default(),
+    );
     let volumes = Volumes::new(Parts {
-        images: Images::new(store.clone(), lanes.clone()),
+        images: Images::new(puller, lanes.clone(), Arc::default()),
         store,
         lanes,
         mounts: Arc::clone(mounts) as Arc<dyn Mounts>,
@@ -358,4 +366,32 @@ fn a_secret_does_not_print() {
     let secret = PullSecret::new("hunter2".to_owned());
     assert!(!format!("{secret:?}").contains("hunter2"));
     assert_eq!(secret.expose(), "hunter2");
+}
+
+#[tokio::test]
+async fn an_image_that_can_not_be_had() {
+    let node = Node::new();
+    let with = |image: &str, policy| {
+        let mut wanted = node.wanted(&inline('a'), "one");
+        wanted.attributes.image = Some(image.to_owned());
+        wanted.attributes.pull_policy = Some(policy);
+        wanted
+    };
+    let never = with("host/image:1", PullPolicy::Never);
+    assert_eq!(kind(node.publish(never).await), Kind::NotFound);
+    for bad in ["", "UPPER", "oci:/etc", "host/image:"] {
+        let wanted = with(bad, PullPolicy::Never);
+        assert_eq!(kind(node.publish(wanted).await), Kind::Invalid, "{bad}");
+    }
+    let mut secret = with("host/image:1", PullPolicy::Never);
+    secret.secret = Some(PullSecret::new("not JSON".to_owned()));
+    let error = node.publish(secret).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(!crate::node::chain(&error).contains("not JSON"));
+    // Nothing listens there.
+    let wanted = with("127.0.0.1:1/image:1", PullPolicy::IfNotPresent);
+    let soon = Instant::now() + Duration::from_millis(100);
+    let error = node.volumes.publish(wanted, soon).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert_eq!(node.containers(), 0);
 }
