@@ -1,4 +1,4 @@
-//! The mount table of this process, `/proc/self/mountinfo`.
+//! The mount table of this thread, `/proc/thread-self/mountinfo`.
 //!
 //! It says what is mounted, not what is visible: a mount may hide another. Use it to find mounts, and
 //! [`super::mount::place`] to decide about one.
@@ -50,8 +50,8 @@ impl Line {
 /// # Errors
 /// When it can't be read.
 pub fn read() -> Result<Vec<Line>, Error> {
-    // "/proc/self" is a link to the process that may not be followed below a directory.
-    let bytes = Dir::open("/proc/self")?.read("mountinfo")?;
+    // The thread's, which may have left the process' mounts. The path is a link, followed by this way to open only.
+    let bytes = Dir::open("/proc/thread-self")?.read("mountinfo")?;
     Ok(parse(&bytes))
 }
 

@@ -40,6 +40,9 @@ pub enum DriverError {
     /// The home's file system can't hold layers of this driver.
     #[error("prerequisites for driver not satisfied (wrong filesystem?): {0}")]
     Prerequisites(String),
+    /// The layer's ID can't be the name of a directory in the driver's home.
+    #[error("{0:?} can't be the ID of a layer")]
+    Name(String),
     /// The layer has no directory, though a record or a child says so.
     #[error("layer {0} has no directory in the driver's home")]
     Missing(String),
@@ -52,7 +55,9 @@ pub enum DriverError {
         reason: String,
     },
     /// The kernel mounts no overlay of that many layers.
-    #[error("layer {id} stands on {found} layers: at most {limit} can be mounted")]
+    #[error(
+        "max depth exceeded: {id} has {found} layers below it, of which {limit} can be mounted"
+    )]
     TooDeep {
         /// The layer.
         id: String,

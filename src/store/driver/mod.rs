@@ -249,3 +249,13 @@ pub fn open(
         DriverKind::Vfs => Box::new(vfs::Vfs::open(roots, options)?),
     })
 }
+
+/// Refuses what is no regular file: reading a pipe would wait, reading a device could do anything.
+fn regular_file(file: sys::File) -> Result<sys::File, DriverError> {
+    let mode = file.stat()?.st_mode;
+    if rustix::fs::FileType::from_raw_mode(mode).is_file() {
+        return Ok(file);
+    }
+    let reason = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file");
+    Err(sys::Error::new("read", file.path(), reason).into())
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{DriverError, DriverKind};
 
 /// What the options ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverOptions {
     /// Mount options for mounts that bring none.
     pub mount_options: Vec<String>,
@@ -15,6 +15,23 @@ pub struct DriverOptions {
     pub ignore_chown_errors: bool,
     /// The home is not made a mount of its own.
     pub skip_mount_home: bool,
+    /// How many layers may lie below one.
+    pub max_lowers: usize,
+}
+
+/// The kernel refuses an overlay of more.
+const MAX_LOWERS: usize = 500;
+
+impl Default for DriverOptions {
+    fn default() -> Self {
+        Self {
+            mount_options: Vec::new(),
+            additional_stores: Vec::new(),
+            ignore_chown_errors: false,
+            skip_mount_home: false,
+            max_lowers: MAX_LOWERS,
+        }
+    }
 }
 
 const DRIVERS: [&str; 5] = ["overlay", "overlay2", "btrfs", "zfs", "vfs"];
@@ -103,6 +120,11 @@ impl DriverOptions {
             (DriverKind::Overlay, "skip_mount_home") => {
                 self.skip_mount_home = is_true(value, option)?;
             }
+            // Ours alone: releases of containers/storage before 1.44 mount no more than 128.
+            (DriverKind::Overlay, "max_lowers") => match value.parse() {
+                Ok(limit @ 1..=MAX_LOWERS) => self.max_lowers = limit,
+                _ => return refuse("expected a number from 1 to 500"),
+            },
             (DriverKind::Overlay, "override_kernel_check") => {}
             (DriverKind::Overlay, "sync") => match value {
                 "none" | "filesystem" => {}

@@ -3,9 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots};
+use super::{
+    Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots,
+    regular_file,
+};
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::{Whiteouts, pack};
+use crate::store::id;
 use crate::store::time::Time;
 use crate::sys::{self, Dir, tree};
 
@@ -93,6 +97,7 @@ impl Driver for Vfs {
     }
 
     fn adopt(&self, staging: &Dir, name: &str, id: &str) -> Result<(), DriverError> {
+        check(id)?;
         // A directory without record: what a crash left between a record's removal and this one's.
         let old = format!("{name}.old");
         self.discard(id, staging, &old)?;
@@ -100,6 +105,7 @@ impl Driver for Vfs {
     }
 
     fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError> {
+        check(id)?;
         match self.home.rename(id, trash, name) {
             Ok(()) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
@@ -108,18 +114,20 @@ impl Driver for Vfs {
     }
 
     fn exists(&self, id: &str) -> Result<bool, DriverError> {
-        Ok(self.home.stat(id)?.is_some())
+        Ok(id::is_safe(id) && self.home.stat(id)?.is_some())
     }
 
     fn list(&self) -> Result<Vec<String>, DriverError> {
         let names = self.home.list()?;
         Ok(names
             .into_iter()
+            .filter(|entry| entry.file_type == rustix::fs::FileType::Directory)
             .filter_map(|entry| entry.name.into_string().ok())
             .collect())
     }
 
     fn content(&self, id: &str) -> Result<Dir, DriverError> {
+        check(id)?;
         for home in std::iter::once(&self.home).chain(&self.others) {
             if let Some(dir) = home.find_dir(id)? {
                 return Ok(dir);
@@ -135,7 +143,7 @@ impl Driver for Vfs {
     fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
         use std::os::unix::ffi::OsStrExt;
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        Ok(self.content(id)?.open_file_in_root(path)?)
+        regular_file(self.content(id)?.open_file_in_root(path)?)
     }
 
     fn default_mount_point(&self, id: &str) -> PathBuf {
@@ -197,5 +205,12 @@ impl Driver for Vfs {
 
     fn shutdown(&self) -> Result<(), DriverError> {
         Ok(())
+    }
+}
+
+fn check(id: &str) -> Result<(), DriverError> {
+    match id::is_safe(id) {
+        true => Ok(()),
+        false => Err(DriverError::Name(id.to_owned())),
     }
 }

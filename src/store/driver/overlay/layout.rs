@@ -11,12 +11,12 @@
 //! <home>/<id>/empty/         the only lower of a layer without parent
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::store::driver::DriverError;
 use crate::store::id;
 use crate::sys::dir::random_bytes;
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, Durability};
 
 /// The folder of short links.
 pub const LINKS: &str = "l";
@@ -36,7 +36,29 @@ pub const MERGED: &str = "merged";
 pub const EMPTY: &str = "empty";
 
 /// Names in the home that are no layers.
-pub const NO_LAYERS: [&str; 4] = [LINKS, "staging", "tempdirs", "backingFsBlockDev"];
+const NO_LAYERS: [&str; 4] = [LINKS, "staging", "tempdirs", "backingFsBlockDev"];
+
+/// Peers try out what the kernel can in directories of these names, followed by digits, and may leave them behind.
+const PROBES: [&str; 4] = [
+    "compat",
+    "opaque-bug-check",
+    "metacopy-check",
+    "volatile-check",
+];
+
+/// True for what may be the ID of a layer: one safe name that nothing else in the home has, and none that would fall
+/// apart in a list.
+pub fn is_layer_name(name: &str) -> bool {
+    let is_probe = PROBES.iter().any(|probe| {
+        name.strip_prefix(probe)
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    id::is_safe(name)
+        && !is_probe
+        && !NO_LAYERS.contains(&name)
+        && !name.starts_with('.')
+        && !name.contains([':', '\n'])
+}
 
 const SHORT_LEN: usize = 26;
 
@@ -85,8 +107,7 @@ pub fn lower_layers(layer: &Dir) -> Result<Option<Vec<String>>, sys::Error> {
         return Ok(None);
     };
     let ids: Vec<String> = text.split(':').map(str::to_owned).collect();
-    let is_good = |id: &String| id::is_safe(id) && !id.contains('\n');
-    Ok(ids.iter().all(is_good).then_some(ids))
+    Ok(ids.iter().all(|id| is_layer_name(id)).then_some(ids))
 }
 
 /// The short names in `lower`; `None` when the file is missing, empty or malformed.
@@ -121,8 +142,24 @@ pub fn follow(home: &Dir, short: &str) -> Result<Option<String>, sys::Error> {
         .to_str()
         .and_then(|target| target.strip_prefix("../"))
         .and_then(|target| target.strip_suffix("/diff"))
-        .filter(|id| id::is_safe(id))
+        .filter(|id| is_layer_name(id))
         .map(str::to_owned))
+}
+
+/// What the short link of a layer points at.
+pub fn target(id: &str) -> PathBuf {
+    [Path::new(".."), Path::new(id), Path::new(DIFF)]
+        .iter()
+        .collect()
+}
+
+/// Replaces one of a layer's small files by a durable one that peers of any user can read, as their own.
+///
+/// # Errors
+/// When it can't be written; the old one is then still there.
+pub fn replace(layer: &Dir, name: &str, text: &str) -> Result<(), sys::Error> {
+    layer.replace(name, text.as_bytes(), Durability::Durable)?;
+    layer.set_mode_of(name, 0o644)
 }
 
 /// Says what is wrong with a layer.
@@ -147,6 +184,18 @@ mod tests {
             "abcdefghijklmnopqrstuvwxyz",
         ] {
             assert!(!is_short_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_else_is_in_the_home_is_no_layer() {
+        for bad in [
+            "l", "staging", "compat", "compat12", ".hidden", "a:b", "a/b", "",
+        ] {
+            assert!(!is_layer_name(bad), "{bad:?}");
+        }
+        for good in ["compatible", "ll", &id::random()] {
+            assert!(is_layer_name(good), "{good:?}");
         }
     }
 

@@ -3,22 +3,38 @@
 //! | File | What |
 //! |---|---|
 //! | [`layout`] | the files of a layer in the home |
-//! | `mount` | lowers, options, mounting |
+//! | `lowers` | which layers lie below; healing what says so |
+//! | `mount` | from a layer to a mounted directory |
+//! | `options` | mount options, sorted |
+//! | `probe` | what the kernel does by itself |
 
 pub mod layout;
+mod lowers;
 mod mount;
+mod options;
+mod probe;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots};
+use rustix::io::Errno;
+
+use super::{
+    Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots,
+    regular_file,
+};
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::{Whiteouts, pack};
 use crate::store::time::Time;
 use crate::sys::{self, Dir};
-use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, NO_LAYERS, WORK};
+use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, WORK};
+
+/// Says whether a mount program has made the home's layers, whose marks the kernel does not know.
+const HAS_MOUNT_PROGRAM: &str = ".has-mount-program";
 
 /// The driver and its home, `<graph root>/overlay`.
 #[derive(Debug)]
@@ -31,13 +47,19 @@ pub struct Overlay {
     additional: Vec<PathBuf>,
     mount_options: Vec<String>,
     skip_mount_home: bool,
+    ignore_chown_errors: bool,
+    max_lowers: usize,
+    is_rootless: bool,
+    /// Layers that this process made or healed.
+    whole: Mutex<HashSet<String>>,
 }
 
 impl Overlay {
     /// Opens the home, making it when missing.
     ///
     /// # Errors
-    /// When it can't be opened or made, or its file system can't carry an overlay's upper directory.
+    /// When it can't be opened or made, its file system can't carry an overlay's upper directory, or a mount program
+    /// has made its layers.
     pub fn open(roots: &Roots<'_>, options: DriverOptions) -> Result<Self, DriverError> {
         let home = roots.graph.ensure_dir("overlay", 0o700)?;
         let is_new = home.stat(LINKS)?.is_none();
@@ -49,9 +71,18 @@ impl Overlay {
             )));
         }
         let links = home.ensure_dir(LINKS, 0o755)?;
-        if is_new && home.stat(".has-mount-program")?.is_none() {
+        match home.find(HAS_MOUNT_PROGRAM)? {
+            Some(text) if text.trim_ascii() == b"true" => {
+                return Err(DriverError::Prerequisites(format!(
+                    "the layers in {} were made by a mount program, which Strata does not use",
+                    home.path().display()
+                )));
+            }
             // Peers would else walk the whole home to find out.
-            home.replace(".has-mount-program", b"false", sys::Durability::Atomic)?;
+            None if is_new => {
+                home.replace(HAS_MOUNT_PROGRAM, b"false", sys::Durability::Atomic)?;
+            }
+            _ => {}
         }
         let mut additional = roots.additional.clone();
         additional.extend(options.additional_stores);
@@ -67,12 +98,21 @@ impl Overlay {
             additional,
             mount_options: options.mount_options,
             skip_mount_home: options.skip_mount_home,
+            ignore_chown_errors: options.ignore_chown_errors,
+            max_lowers: options.max_lowers,
+            is_rootless: sys::userns::is_rootless()?,
+            whole: Mutex::default(),
         })
+    }
+
+    fn homes(&self) -> impl Iterator<Item = &Dir> {
+        std::iter::once(&self.home).chain(&self.others)
     }
 
     /// The layer's directory, in the home or an additional one.
     fn layer(&self, id: &str) -> Result<Dir, DriverError> {
-        for home in std::iter::once(&self.home).chain(&self.others) {
+        check(id)?;
+        for home in self.homes() {
             if let Some(dir) = home.find_dir(id)? {
                 return Ok(dir);
             }
@@ -80,41 +120,58 @@ impl Overlay {
         Err(DriverError::Missing(id.to_owned()))
     }
 
+    /// True for a layer of the home itself, which may be changed.
+    fn is_own(&self, layer: &Dir) -> bool {
+        layer.path().parent() == Some(self.home.path())
+    }
+
+    fn whole(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_known_whole(&self, id: &str) -> bool {
+        self.whole().contains(id)
+    }
+
+    fn note_whole(&self, id: &str) {
+        self.whole().insert(id.to_owned());
+    }
+
     /// Renames within the graph root. Where a Go tool has bound the home over itself, the kernel takes
     /// home and staging area for two file systems: then inside a detached copy of the root's mount.
     fn rename(&self, from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DriverError> {
-        match from.rename_new(name, to, new) {
-            Err(error) if error.errno() == Some(libc::EXDEV) => {
-                let root = sys::mount::detached(&self.graph_path)?;
-                let inside = |dir: &Dir| match dir.path().strip_prefix(&self.graph_path) {
-                    Ok(below) => root.open_dir(below),
-                    Err(_) => dir.try_clone(),
-                };
-                Ok(inside(from)?.rename_new(name, &inside(to)?, new)?)
-            }
-            result => Ok(result?),
+        let error = match from.rename_new(name, to, new) {
+            Err(error) if error.errno() == Some(Errno::XDEV.raw_os_error()) => error,
+            result => return Ok(result?),
+        };
+        // Another file system at one of them is no bind: below it lie other directories of the same names.
+        if from.stat_self()?.st_dev != to.stat_self()?.st_dev {
+            return Err(error.into());
         }
+        let root = sys::mount::detached(&self.graph_path)?;
+        let inside = |dir: &Dir| match dir.path().strip_prefix(&self.graph_path) {
+            Ok(below) => root.open_dir(below),
+            Err(_) => dir.try_clone(),
+        };
+        Ok(inside(from)?.rename_new(name, &inside(to)?, new)?)
     }
 
-    /// The `lower` and `lower-layers` of a child of `parent`.
-    fn child_lowers(&self, parent: &str) -> Result<(String, String), DriverError> {
-        let no_name = |id: &str| layout::damaged(id, "its file link is missing or malformed");
-        let dir = self.layer(parent)?;
-        let ids = self.lowers_of(parent, &dir)?;
-        let mut names = vec![layout::short_name(&dir)?.ok_or_else(|| no_name(parent))?];
-        match layout::lower_short_names(&dir)? {
-            Some(known) if known.len() == ids.len() => names.extend(known),
-            // Its file is missing or damaged: the ancestors themselves know their names.
-            _ => {
-                for id in &ids {
-                    let name = layout::short_name(&self.layer(id)?)?;
-                    names.push(name.ok_or_else(|| no_name(id))?);
-                }
-            }
+    /// The short name that a prepared layer gets: that of an old directory of its ID, by which children know it.
+    fn choose_short_name(
+        &self,
+        id: &str,
+        prepared: &Dir,
+        old: Option<&Dir>,
+    ) -> Result<String, DriverError> {
+        if let Some(old) = old
+            && let Some(short) = layout::short_name(old)?
+            && self.belongs(&short, id)?
+        {
+            layout::replace(prepared, LINK, &short)?;
+            return Ok(short);
         }
-        let links: Vec<String> = names.iter().map(|name| format!("{LINKS}/{name}")).collect();
-        let layers = std::iter::once(parent).chain(ids.iter().map(String::as_str));
-        Ok((links.join(":"), layers.collect::<Vec<_>>().join(":")))
+        layout::short_name(prepared)?
+            .ok_or_else(|| layout::damaged(id, "its file link was not written"))
     }
 
     fn write_lowers(&self, at: &Dir, parent: &str, durable: bool) -> Result<(), DriverError> {
@@ -132,7 +189,12 @@ impl Overlay {
     fn inherit_root(&self, diff: &Dir, parent: &str) -> Result<(), DriverError> {
         let stat = self.content(parent)?.stat_self()?;
         if (stat.st_uid, stat.st_gid) != (0, 0) {
-            diff.set_owner("", stat.st_uid, stat.st_gid)?;
+            match diff.set_owner("", stat.st_uid, stat.st_gid) {
+                Err(error)
+                    if self.ignore_chown_errors
+                        && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                result => result?,
+            }
         }
         Ok(diff.set_mode(stat.st_mode & 0o7777)?)
     }
@@ -142,6 +204,20 @@ impl Overlay {
         let (new, old) = (self.view(id)?, self.view(from)?);
         let changes = changes::between(Some(&Tree::new(&old)), &Tree::new(&new))?;
         Ok((new, changes))
+    }
+
+    /// The layer that a layer must be compared with; `None` when its own `diff` tells what changed.
+    fn other_than_own_diff(
+        &self,
+        id: &str,
+        from: Option<&str>,
+    ) -> Result<Option<String>, DriverError> {
+        let nearest = self.lowers(id)?.into_iter().next();
+        let is_nearest = from.is_none() || from == nearest.as_deref();
+        if is_nearest && probe::has_whole_diffs(&self.mount_options, self.is_rootless)? {
+            return Ok(None);
+        }
+        Ok(from.map(str::to_owned).or(nearest))
     }
 
     /// The contents of the layers below, nearest first.
@@ -205,7 +281,7 @@ impl Driver for Overlay {
 
     fn whiteouts(&self) -> Whiteouts {
         Whiteouts::Overlay {
-            user_attributes: false,
+            user_attributes: self.is_rootless,
         }
     }
 
@@ -214,40 +290,51 @@ impl Driver for Overlay {
     }
 
     fn adopt(&self, staging: &Dir, name: &str, id: &str) -> Result<(), DriverError> {
+        check(id)?;
         let prepared = staging.open_dir(name)?;
-        if let Some(old) = self.home.find_dir(id)? {
-            // Children that are there already know the layer by its old short name.
-            if let Some(short) = layout::short_name(&old)? {
-                prepared.replace(LINK, short.as_bytes(), sys::Durability::Atomic)?;
-            }
+        let old = self.home.find_dir(id)?;
+        let short = self.choose_short_name(id, &prepared, old.as_ref())?;
+        if old.is_some() {
             self.discard(id, staging, &format!("{name}.old"))?;
         }
-        let short = layout::short_name(&prepared)?
-            .ok_or_else(|| layout::damaged(id, "its file link was not written"))?;
         self.rename(staging, name, &self.home, id)?;
-        let target = Path::new("..").join(id).join(DIFF);
-        match self.links.symlink(&short, &target) {
-            Err(error) if error.is_already_exists() => {
-                self.links.remove_file(&short)?;
-                Ok(self.links.symlink(&short, target)?)
+        match self.make_short_link(&short, id) {
+            Ok(()) => {
+                self.note_whole(id);
+                Ok(())
             }
-            result => Ok(result?),
+            Err(error) => {
+                // The first error is the one to report; a directory that stays is garbage.
+                drop(self.rename(&self.home, id, staging, name));
+                Err(error)
+            }
         }
     }
 
     fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError> {
+        check(id)?;
         let Some(layer) = self.home.find_dir(id)? else {
             return Ok(false);
         };
-        if let Some(short) = layout::short_name(&layer)? {
-            self.links.remove_file_if_found(&short)?;
+        self.whole().remove(id);
+        let short = layout::short_name(&layer)?;
+        if let Some(short) = &short
+            && self.links.find_link(short)? == Some(layout::target(id))
+        {
+            self.links.remove_file_if_found(short)?;
         }
-        self.rename(&self.home, id, trash, name)?;
+        if let Err(error) = self.rename(&self.home, id, trash, name) {
+            if let Some(short) = &short {
+                // The first error is the one to report; mounting heals a lost link.
+                drop(self.make_short_link(short, id));
+            }
+            return Err(error);
+        }
         Ok(true)
     }
 
     fn exists(&self, id: &str) -> Result<bool, DriverError> {
-        Ok(self.home.stat(id)?.is_some())
+        Ok(layout::is_layer_name(id) && self.home.stat(id)?.is_some())
     }
 
     fn list(&self) -> Result<Vec<String>, DriverError> {
@@ -256,12 +343,13 @@ impl Driver for Overlay {
             .into_iter()
             .filter(|entry| entry.file_type == rustix::fs::FileType::Directory)
             .filter_map(|entry| entry.name.into_string().ok())
-            .filter(|name| !NO_LAYERS.contains(&name.as_str()))
+            .filter(|name| layout::is_layer_name(name))
             .collect())
     }
 
     fn content(&self, id: &str) -> Result<Dir, DriverError> {
-        for home in std::iter::once(&self.home).chain(&self.others) {
+        check(id)?;
+        for home in self.homes() {
             if let Some(dir) = home.find_dir(Path::new(id).join(DIFF))? {
                 return Ok(dir);
             }
@@ -270,19 +358,19 @@ impl Driver for Overlay {
     }
 
     fn lowers(&self, id: &str) -> Result<Vec<String>, DriverError> {
-        self.lowers_of(id, &self.layer(id)?)
+        Ok(self.lowers_of(id, &self.layer(id)?)?.ids)
     }
 
     fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
         let path = Path::new(OsStr::from_bytes(path));
         let first = match self.content(id)?.open_file_in_root(path) {
             Err(error) if error.is_not_found() => error,
-            result => return Ok(result?),
+            result => return regular_file(result?),
         };
         for lower in self.lowers(id)? {
             match self.content(&lower)?.open_file_in_root(path) {
                 Err(error) if error.is_not_found() => {}
-                result => return Ok(result?),
+                result => return regular_file(result?),
             }
         }
         Err(first.into())
@@ -306,17 +394,17 @@ impl Driver for Overlay {
     }
 
     fn changes(&self, id: &str, from: Option<&str>) -> Result<Vec<Change>, DriverError> {
-        match from {
+        match self.other_than_own_diff(id, from)? {
             None => Ok(changes::overlay(
                 &self.content(id)?,
                 &self.lower_contents(id)?,
             )?),
-            Some(from) => Ok(self.changed(id, from)?.1),
+            Some(from) => Ok(self.changed(id, &from)?.1),
         }
     }
 
     fn diff(&self, id: &str, from: Option<&str>, out: &mut dyn Write) -> Result<(), DriverError> {
-        match from {
+        match self.other_than_own_diff(id, from)? {
             None => {
                 let lowers = self.lower_contents(id)?;
                 let options = pack::Options {
@@ -326,7 +414,7 @@ impl Driver for Overlay {
                 pack::pack(&self.content(id)?, out, &options)?;
             }
             Some(from) => {
-                let (new, changes) = self.changed(id, from)?;
+                let (new, changes) = self.changed(id, &from)?;
                 let now = Time::now().seconds().into();
                 pack::pack_changes(&new, &changes, now, out, &pack::Options::default())?;
             }
@@ -335,39 +423,54 @@ impl Driver for Overlay {
     }
 
     fn diff_size(&self, id: &str, from: Option<&str>) -> Result<u64, DriverError> {
-        match from {
+        match self.other_than_own_diff(id, from)? {
             None => Ok(changes::size(&self.content(id)?)?),
             Some(from) => {
-                let (new, changes) = self.changed(id, from)?;
+                let (new, changes) = self.changed(id, &from)?;
                 Ok(changes::size_of(&new, &changes)?)
             }
         }
     }
 
     fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
-        let has_metacopy = self
-            .mount_options
-            .iter()
-            .any(|option| option == "metacopy=on");
-        Ok(vec![
+        let has_metacopy = options::uses_metacopy(&self.mount_options, self.is_rootless);
+        let has_whole_diffs = probe::has_whole_diffs(&self.mount_options, self.is_rootless)?;
+        let pairs = [
             (
-                "Backing Filesystem".to_owned(),
+                "Backing Filesystem",
                 sys::mount::file_system_name(&self.home)?,
             ),
-            ("Supports d_type".to_owned(), true.to_string()),
-            (
-                "Native Overlay Diff".to_owned(),
-                (!has_metacopy).to_string(),
-            ),
-            ("Using metacopy".to_owned(), has_metacopy.to_string()),
-            ("Supports shifting".to_owned(), false.to_string()),
-            ("Supports volatile".to_owned(), true.to_string()),
-        ])
+            ("Supports d_type", true.to_string()),
+            ("Native Overlay Diff", has_whole_diffs.to_string()),
+            ("Using metacopy", has_metacopy.to_string()),
+            ("Supports shifting", false.to_string()),
+            ("Supports volatile", true.to_string()),
+        ];
+        Ok(pairs
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect())
     }
 
     fn shutdown(&self) -> Result<(), DriverError> {
-        // A peer may have bound the home over itself; its own shutdown takes that down as well.
-        sys::mount::unmount(self.home.path())?;
+        // A home that was bound over itself is released, as peers do; unlike them not a file system that an
+        // administrator has mounted there.
+        let home = self.home.path();
+        if !sys::mount::is_mount_point(home)? {
+            return Ok(());
+        }
+        let below = sys::mount::detached(&self.graph_path)?.stat("overlay")?;
+        let above = Dir::open(home)?.stat_self()?;
+        if below.is_some_and(|below| (below.st_dev, below.st_ino) == (above.st_dev, above.st_ino)) {
+            sys::mount::unmount(home)?;
+        }
         Ok(())
+    }
+}
+
+fn check(id: &str) -> Result<(), DriverError> {
+    match layout::is_layer_name(id) {
+        true => Ok(()),
+        false => Err(DriverError::Name(id.to_owned())),
     }
 }
