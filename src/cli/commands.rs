@@ -231,30 +231,34 @@ const UNMOUNT: &[Flag] = &[switch(
 const SHUTDOWN: &[Flag] = &[switch("force", Some('f'), "Unmount mounted layers first")];
 const METADATA_QUIET: &[Flag] = &[switch("quiet", Some('q'), "Omit names and IDs")];
 const PULL: &[Flag] = &[
-    value(
-        "authfile",
-        None,
-        "File with credentials ($REGISTRY_AUTH_FILE)",
-    ),
+    value("authfile", None, "File with logins ($REGISTRY_AUTH_FILE)"),
     value(
         "secret-file",
         None,
-        "Credentials in the form of a Kubernetes pull secret",
+        "Login in the form of a Kubernetes pull secret (.dockerconfigjson)",
+    ),
+    values(
+        "name",
+        Some('n'),
+        "Name for the image instead of its own; may be given several times",
     ),
     value(
         "platform",
         None,
         "Platform as OS/ARCH[/VARIANT] (default: this machine's)",
     ),
-    value(
-        "policy",
-        None,
-        "policy.json that says which images are accepted",
-    ),
+    Flag {
+        name: "policy",
+        aliases: &[],
+        letter: None,
+        takes: Takes::OneOf(&["always", "missing", "never"]),
+        default: "",
+        help: "When to ask the source (default: always; layers that are present are not fetched)",
+    },
     switch(
         "plain-http",
         None,
-        "Talk plain http to the registry (loopback always may)",
+        "Talk plain http to this registry (to loopback it always may)",
     ),
     switch("quiet", Some('q'), "Print nothing but the image ID"),
 ];

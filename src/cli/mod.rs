@@ -10,6 +10,7 @@
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff` | commands on all kinds |
 //! | `status` | commands on the store as a whole |
+//! | `pull`, `node` | images from elsewhere; the plugin |
 //!
 //! Commands on the store run in the calling thread, without a runtime.
 
@@ -24,9 +25,11 @@ mod images;
 pub mod input;
 mod layers;
 mod mount;
+mod node;
 mod objects;
 pub mod output;
 mod owners;
+mod pull;
 pub mod session;
 mod status;
 pub mod tree;
@@ -159,6 +162,8 @@ fn execute(command: &Definition, given: &Given, output: &mut Output) -> Outcome 
         "help" => help(given.find_operand(0), output),
         "man" => generate::man(output),
         "config" => status::config(given, output),
+        "node" => node::run(given),
+        "pull" => pull::pull(given, output),
         "version" => {
             let version = ("Version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
             status::print_pairs(&[version], given, output)

@@ -2,6 +2,7 @@
 
 mod grammar;
 mod opening;
+mod pull;
 mod store;
 
 use std::process::{Command, Output};

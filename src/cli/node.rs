@@ -1,0 +1,52 @@
+//! `node`: serves CSI on the socket of `CSI_ENDPOINT`.
+
+use super::failure::{Failure, Outcome};
+use super::grammar::Given;
+use super::session;
+use crate::node::{Config, plugin};
+use crate::telemetry::{self, Format};
+
+/// `node`: returns when the process is asked to end.
+pub(super) fn run(given: &Given) -> Outcome {
+    let format = match given.text("log-format") {
+        Some("json") => Format::Json,
+        _ => Format::Text,
+    };
+    let filter = match given.filled("log-level") {
+        Some(filter) => filter,
+        None if given.has("debug") => "strata=debug,info",
+        None => "info",
+    };
+    let config = config(given)?;
+    let store = session::config(given)?;
+    telemetry::init(filter, format).map_err(|error| Failure::because(&error))?;
+    plugin::run(config, store).map_err(|error| Failure::because(&error))?;
+    Ok(0)
+}
+
+fn config(given: &Given) -> Result<Config, Failure> {
+    let endpoint = session::text_variable("CSI_ENDPOINT")?.ok_or_else(|| {
+        Failure::new("the environment variable CSI_ENDPOINT is not set")
+            .advise("name the socket to serve, as unix:///csi/csi.sock")
+    })?;
+    let node_name = match given.filled("node-name") {
+        Some(name) => name.to_owned(),
+        None => session::text_variable("NODE_NAME")?.ok_or_else(|| {
+            Failure::new("the node has no name")
+                .advise("give --node-name, or set NODE_NAME, to the node's name in Kubernetes")
+        })?,
+    };
+    let kubelet_dir = given.filled("kubelet-dir").unwrap_or("/var/lib/kubelet");
+    let mut config = Config::new(node_name, kubelet_dir, endpoint);
+    if let Some(name) = given.filled("driver-name") {
+        config.driver_name = name.to_owned();
+    }
+    if let Some(text) = given.filled("http") {
+        let address = text.parse().map_err(|_| {
+            Failure::new(format!("--http: {text:?} is not an address"))
+                .advise("name an IP address and a port, as 127.0.0.1:9808 or [::]:9808")
+        })?;
+        config.http_address = Some(address);
+    }
+    Ok(config)
+}

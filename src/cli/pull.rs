@@ -1,0 +1,225 @@
+//! `pull`: brings an image into the store, with bars on a terminal and lines elsewhere.
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::failure::{Failure, Outcome};
+use super::grammar::Given;
+use super::output::Output;
+use super::session;
+use crate::oci::manifest::Descriptor;
+use crate::oci::pull::{Policy, Progress, PullerOptions, Trouble};
+use crate::oci::{
+    AuthFilePlaces, Credentials, ImageSource, Keyring, PullError, PullRequest, Pulled, Puller,
+    Reference, RegistryOptions, Transport,
+};
+
+/// What was pulled, as JSON.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+    names: &'a [String],
+    #[serde(rename = "layers-fetched")]
+    layers_fetched: usize,
+    #[serde(rename = "layers-reused")]
+    layers_reused: usize,
+    #[serde(rename = "bytes-fetched")]
+    bytes_fetched: u64,
+    #[serde(rename = "was-present")]
+    was_present: bool,
+}
+
+/// `pull`.
+pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
+    let source: ImageSource = given
+        .operand(0)
+        .parse()
+        .map_err(|error| Failure::because(&error))?;
+    let mut request = PullRequest::new(source.clone());
+    request.policy = match given.text("policy") {
+        Some("missing") => Policy::IfNotPresent,
+        Some("never") => Policy::Never,
+        _ => Policy::Always,
+    };
+    request.platform = match given.filled("platform") {
+        Some(text) => Some(text.parse().map_err(|error| Failure::because(&error))?),
+        None => None,
+    };
+    request.names = given.texts("name");
+    let mut registry = RegistryOptions::default();
+    if let ImageSource::Registry(reference) = &source {
+        request.credentials = credentials(given, reference)?;
+        if given.has("plain-http") {
+            registry.insecure.insert(reference.host().to_owned());
+        }
+    }
+    if !given.has("quiet") {
+        request.progress = progress();
+    }
+    let store = session::open(given)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("start threads").caused_by(&error))?;
+    let handle = runtime.handle().clone();
+    let transport = Transport::new(registry);
+    let puller = Puller::new(store, handle, transport, PullerOptions::default());
+    let pulled = puller
+        .pull_here(&request)
+        .map_err(|error| failure(&error, &source))?;
+    print(&pulled, given, output)
+}
+
+fn print(pulled: &Pulled, given: &Given, output: &mut Output) -> Outcome {
+    if given.has("json") {
+        output.json(&Printed {
+            id: &pulled.image_id,
+            digest: pulled.digest.as_ref().map(|digest| digest.as_str()),
+            names: &pulled.names,
+            layers_fetched: pulled.layers_fetched,
+            layers_reused: pulled.layers_reused,
+            bytes_fetched: pulled.bytes_fetched,
+            was_present: pulled.was_present,
+        })?;
+    } else {
+        output.line(&pulled.image_id)?;
+    }
+    Ok(0)
+}
+
+/// The login: from the file that was named, else from where Podman and Docker keep theirs.
+fn credentials(given: &Given, reference: &Reference) -> Result<Option<Credentials>, Failure> {
+    let named = given.filled("secret-file").or(given.filled("authfile"));
+    let keyring = match named {
+        Some(file) => Keyring::from_file(Path::new(file)),
+        None => Keyring::search(&AuthFilePlaces {
+            registry_auth_file: session::path_variable("REGISTRY_AUTH_FILE"),
+            runtime_dir: session::path_variable("XDG_RUNTIME_DIR"),
+            config_home: session::path_variable("XDG_CONFIG_HOME"),
+            docker_config: session::path_variable("DOCKER_CONFIG"),
+            home: session::path_variable("HOME"),
+            uid: rustix::process::geteuid().as_raw(),
+        }),
+    };
+    keyring
+        .and_then(|keyring| keyring.find(reference))
+        .map_err(|error| Failure::because(&error))
+}
+
+/// What went wrong, and the way out.
+fn failure(error: &PullError, source: &ImageSource) -> Failure {
+    let failure = Failure::because(error);
+    let host = match source {
+        ImageSource::Registry(reference) => reference.host(),
+        ImageSource::Layout { .. } | ImageSource::Archive { .. } => "",
+    };
+    if matches!(error, PullError::Absent(_)) {
+        return failure.advise("leave out --policy never, and it is fetched");
+    }
+    let advice = match error.trouble() {
+        Trouble::NotFound => "check the name, the tag and --platform".to_owned(),
+        Trouble::Unauthenticated => {
+            format!("log in with `podman login {host}`, or name a login with --authfile")
+        }
+        Trouble::Denied => format!("ask who runs {host} for access, or give another login"),
+        Trouble::Unavailable => "try again later; what is complete is kept".to_owned(),
+        Trouble::NoSpace => "free some space; `strata gc` removes leftovers".to_owned(),
+        Trouble::Corrupt => "the image must be built or pushed again".to_owned(),
+        Trouble::TooLarge | Trouble::Unsupported | Trouble::Internal => return failure,
+    };
+    failure.advise(advice)
+}
+
+fn progress() -> Arc<dyn Progress> {
+    if std::io::stderr().is_terminal() {
+        Arc::new(Bars::default())
+    } else {
+        Arc::new(Lines)
+    }
+}
+
+/// The first digits of a digest: enough to tell the layers of an image apart.
+fn short(layer: &Descriptor) -> &str {
+    let hex = layer.digest.hex();
+    hex.get(..12).unwrap_or(hex)
+}
+
+fn summary(image: &str, missing: &[Descriptor], present: usize) -> String {
+    let bytes = missing.iter().map(|layer| layer.size).sum();
+    format!(
+        "{image}: {} layers to fetch ({}), {present} present",
+        missing.len(),
+        HumanBytes(bytes)
+    )
+}
+
+/// One line when the image is known, and one for each layer that is done.
+#[derive(Debug)]
+struct Lines;
+
+#[expect(
+    clippy::print_stderr,
+    reason = "several threads tell; stdout has the result alone"
+)]
+impl Progress for Lines {
+    fn resolved(&self, image: &str, missing: &[Descriptor], present: usize) {
+        eprintln!("{}", summary(image, missing, present));
+    }
+
+    fn advanced(&self, _: &Descriptor, _: u64) {}
+
+    fn finished(&self, layer: &Descriptor) {
+        eprintln!("{}: done ({})", short(layer), HumanBytes(layer.size));
+    }
+}
+
+/// A bar for each layer.
+#[derive(Debug, Default)]
+struct Bars {
+    all: MultiProgress,
+    layers: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    fn with(&self, layer: &Descriptor, act: impl FnOnce(&ProgressBar)) {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = layers.get(layer.digest.as_str()) {
+            act(bar);
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn resolved(&self, image: &str, missing: &[Descriptor], present: usize) {
+        // A terminal that can't be written to shows no bars; the pull goes on.
+        drop(self.all.println(summary(image, missing, present)));
+        let style = ProgressStyle::with_template(
+            "{prefix} {bar:30} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {msg}",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        for layer in missing {
+            let bar = self
+                .all
+                .add(ProgressBar::new(layer.size).with_style(style.clone()));
+            bar.set_prefix(short(layer).to_owned());
+            layers.insert(layer.digest.as_str().to_owned(), bar);
+        }
+    }
+
+    fn advanced(&self, layer: &Descriptor, bytes: u64) {
+        self.with(layer, |bar| bar.inc(bytes));
+    }
+
+    fn finished(&self, layer: &Descriptor) {
+        self.with(layer, |bar| bar.finish_with_message("done"));
+    }
+}
