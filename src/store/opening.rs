@@ -112,18 +112,21 @@ impl Store {
             "layers.lock",
             LAYER_FILES,
             Some(spares.try_clone()?),
+            Durability::Atomic,
         );
         let images = TableFile::new(
             folder(&graph, "images")?,
             "images.lock",
             IMAGE_FILES,
             Some(spares.try_clone()?),
+            Durability::Atomic,
         );
         let containers = TableFile::new(
             folder(&graph, "containers")?,
             "containers.lock",
             CONTAINER_FILES,
             Some(spares),
+            Durability::Atomic,
         );
         // Beside a graph root on the same full disk the table of mounts needs a spare as well.
         let run_spares = run.ensure_dir("strata", 0o700)?;
@@ -132,6 +135,7 @@ impl Store {
             "mountpoints.lock",
             MOUNT_FILES,
             Some(run_spares),
+            Durability::None,
         );
         let image_run = config.run_root.join(format!("{name}-images"));
         let inner = Inner {

@@ -18,6 +18,8 @@ pub struct TableFile<R> {
     files: &'static [&'static str],
     /// Where spares for full disks lie; none for read-only stores.
     spares: Option<Dir>,
+    /// Of each saved file; the names are made durable by whoever promised it.
+    durability: Durability,
     is_read_only: bool,
     state: RwLock<State<R>>,
 }
@@ -40,22 +42,19 @@ impl<R: Record> TableFile<R> {
         lock: &'static str,
         files: &'static [&'static str],
         spares: Option<Dir>,
+        durability: Durability,
     ) -> Self {
-        Self::with(dir, lock, files, spares, false)
+        let table = Self::read_only(dir, lock, files);
+        Self {
+            spares,
+            durability,
+            is_read_only: false,
+            ..table
+        }
     }
 
     /// A table of a store that we may only read.
     pub fn read_only(dir: Dir, lock: &'static str, files: &'static [&'static str]) -> Self {
-        Self::with(dir, lock, files, None, true)
-    }
-
-    fn with(
-        dir: Dir,
-        lock: &'static str,
-        files: &'static [&'static str],
-        spares: Option<Dir>,
-        is_read_only: bool,
-    ) -> Self {
         let state = State {
             table: Table::default(),
             token: None,
@@ -66,8 +65,9 @@ impl<R: Record> TableFile<R> {
             dir,
             lock,
             files,
-            spares,
-            is_read_only,
+            spares: None,
+            durability: Durability::Atomic,
+            is_read_only: true,
             state: RwLock::new(state),
         }
     }
@@ -175,12 +175,7 @@ impl<R: Record> TableFile<R> {
     /// # Errors
     /// When a file can't be written. Files before it are saved; the table is reloaded by the next call
     /// of [`TableFile::enter`].
-    pub fn save(
-        &self,
-        lock: &RecordLock,
-        dirty: &[bool],
-        durability: Durability,
-    ) -> Result<(), Error> {
+    pub fn save(&self, lock: &RecordLock, dirty: &[bool]) -> Result<(), Error> {
         let token = LastWrite::stamp(lock)?;
         // Set again only when all is saved: a failure makes the next user load what is on disk.
         self.state_mut().token = None;
@@ -190,8 +185,8 @@ impl<R: Record> TableFile<R> {
             }
             let text = self.state().table.text(number);
             let identity = match &self.spares {
-                Some(spares) => spare::replace(&self.dir, file, &text, durability, spares)?,
-                None => self.dir.replace(file, &text, durability)?,
+                Some(spares) => spare::replace(&self.dir, file, &text, self.durability, spares)?,
+                None => self.dir.replace(file, &text, self.durability)?,
             };
             self.state_mut().identities[number] = Some(identity);
         }

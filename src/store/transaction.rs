@@ -15,7 +15,6 @@ use super::mounts::MountRecord;
 use super::staging;
 use super::table::{Record, Row, Table};
 use super::table_file::TableFile;
-use crate::sys::Durability;
 use crate::sys::record_lock::{Access, RecordLock};
 
 /// Which kinds a change locks.
@@ -150,9 +149,9 @@ impl<'a, R: Record> Edit<'a, R> {
         self.dirty.contains(&true)
     }
 
-    fn save(&mut self, durability: Durability) -> Result<(), Error> {
+    fn save(&mut self) -> Result<(), Error> {
         if self.is_dirty() {
-            self.file.save(&self.lock, &self.dirty, durability)?;
+            self.file.save(&self.lock, &self.dirty)?;
             self.note_saved();
             self.dirty = [false; 2];
         }
@@ -166,21 +165,29 @@ impl<'a, R: Record> Edit<'a, R> {
     }
 
     /// Writes the files that this transaction has written once more, as the table is now.
-    fn save_again(&mut self, durability: Durability) -> Result<(), Error> {
+    fn save_again(&mut self) -> Result<(), Error> {
         if self.saved.contains(&true) {
-            self.file.save(&self.lock, &self.saved, durability)?;
+            self.file.save(&self.lock, &self.saved)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was saved survive a loss of power.
+    fn sync(&self) -> Result<(), Error> {
+        if self.saved.contains(&true) {
+            self.file.dir().sync()?;
         }
         Ok(())
     }
 
     /// The first half of a save, when records of other kinds will point at what is added: with the
     /// removed rows still in the file, as old pointers may be on disk yet.
-    fn save_additions(&mut self, has_pointers: bool, durability: Durability) -> Result<(), Error> {
+    fn save_additions(&mut self, has_pointers: bool) -> Result<(), Error> {
         if !self.has_additions || !has_pointers {
             return Ok(());
         }
         if !self.has_removals {
-            return self.save(durability);
+            return self.save();
         }
         let removed = std::mem::take(&mut self.removed);
         let mark = self.file.change(|table| {
@@ -193,7 +200,7 @@ impl<'a, R: Record> Edit<'a, R> {
             }
             mark
         });
-        let result = self.file.save(&self.lock, &self.dirty, durability);
+        let result = self.file.save(&self.lock, &self.dirty);
         self.file.change(|table| table.roll_back(mark));
         self.removed = removed;
         self.note_saved();
@@ -239,7 +246,9 @@ pub struct Transaction<'a> {
     mounts: Option<Edit<'a, MountRecord>>,
     images: Option<Edit<'a, ImageRecord>>,
     containers: Option<Edit<'a, ContainerRecord>>,
-    durability: Durability,
+    is_durable: bool,
+    /// Some change of the batch moved a layer into the home.
+    has_adopted: bool,
     /// Layers moved into the home by the running change, to be moved out if it fails.
     adopted: Vec<String>,
     after_save: Vec<AfterSave>,
@@ -253,7 +262,7 @@ pub(super) struct Savepoint {
     mounts: Option<Mark>,
     images: Option<Mark>,
     containers: Option<Mark>,
-    durability: Durability,
+    is_durable: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -273,7 +282,8 @@ impl<'a> Transaction<'a> {
             mounts: None,
             images,
             containers,
-            durability: Durability::Atomic,
+            is_durable: false,
+            has_adopted: false,
             adopted: Vec::new(),
             after_save: Vec::new(),
             trash: Vec::new(),
@@ -319,7 +329,7 @@ impl<'a> Transaction<'a> {
 
     /// Asks that the saved change survives a loss of power.
     pub fn require_durable(&mut self) {
-        self.durability = Durability::Durable;
+        self.is_durable = true;
     }
 
     /// Does something under the locks once the records are saved. Its failure is the caller's answer,
@@ -334,6 +344,7 @@ impl<'a> Transaction<'a> {
     /// Remembers that the layer's directory was moved into the home by this change.
     pub(super) fn note_adopted(&mut self, id: &str) {
         self.adopted.push(id.to_owned());
+        self.has_adopted = true;
     }
 
     /// Keeps what was deleted until the locks are free.
@@ -398,7 +409,7 @@ impl<'a> Transaction<'a> {
             mounts: self.mounts.as_ref().map(Edit::mark),
             images: self.images.as_ref().map(Edit::mark),
             containers: self.containers.as_ref().map(Edit::mark),
-            durability: self.durability,
+            is_durable: self.is_durable,
         }
     }
 
@@ -413,7 +424,7 @@ impl<'a> Transaction<'a> {
         undo(&mut self.mounts, savepoint.mounts.as_ref());
         undo(&mut self.images, savepoint.images.as_ref());
         undo(&mut self.containers, savepoint.containers.as_ref());
-        self.durability = savepoint.durability;
+        self.is_durable = savepoint.is_durable;
         for id in std::mem::take(&mut self.adopted) {
             self.undo_adoption(&id);
         }
@@ -437,23 +448,41 @@ impl<'a> Transaction<'a> {
     /// Saves what was changed: the thing before the pointer when adding, the pointer before the thing
     /// when deleting, both when a batch does both.
     pub(super) fn save(&mut self) -> Result<(), Error> {
-        let durability = self.durability;
+        if self.is_durable && self.has_adopted {
+            self.store.driver.sync_home()?;
+        }
         let containers_point = self.containers.as_ref().is_some_and(Edit::is_dirty);
         let images_point = self.images.as_ref().is_some_and(Edit::is_dirty);
         if let Some(layers) = self.layers.as_mut() {
-            layers.save_additions(images_point || containers_point, durability)?;
+            layers.save_additions(images_point || containers_point)?;
         }
         if let Some(images) = self.images.as_mut() {
-            images.save_additions(containers_point, durability)?;
+            images.save_additions(containers_point)?;
         }
         if let Some(containers) = self.containers.as_mut() {
-            containers.save(durability)?;
+            containers.save()?;
         }
         if let Some(images) = self.images.as_mut() {
-            images.save(durability)?;
+            images.save()?;
         }
         if let Some(layers) = self.layers.as_mut() {
-            layers.save(durability)?;
+            layers.save()?;
+        }
+        if self.is_durable { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes the names of the saved files durable. The renames are durable in the order in which they
+    /// were made or all together, whatever the file system: layers are synced before what points at
+    /// them.
+    fn sync(&self) -> Result<(), Error> {
+        if let Some(layers) = &self.layers {
+            layers.sync()?;
+        }
+        if let Some(images) = &self.images {
+            images.sync()?;
+        }
+        if let Some(containers) = &self.containers {
+            containers.sync()?;
         }
         Ok(())
     }
@@ -465,13 +494,13 @@ impl<'a> Transaction<'a> {
     pub(super) fn save_again(&mut self) -> Result<(), Error> {
         // The same order as for a removal: the pointers first.
         if let Some(containers) = self.containers.as_mut() {
-            containers.save_again(Durability::Atomic)?;
+            containers.save_again()?;
         }
         if let Some(images) = self.images.as_mut() {
-            images.save_again(Durability::Atomic)?;
+            images.save_again()?;
         }
         if let Some(layers) = self.layers.as_mut() {
-            layers.save_again(Durability::Atomic)?;
+            layers.save_again()?;
         }
         Ok(())
     }
@@ -479,7 +508,7 @@ impl<'a> Transaction<'a> {
     /// Saves the table of mounts, when it was changed. The run root ends with the boot: no sync.
     pub(super) fn save_mounts(&mut self) -> Result<(), Error> {
         match self.mounts.as_mut() {
-            Some(mounts) => mounts.save(Durability::None),
+            Some(mounts) => mounts.save(),
             None => Ok(()),
         }
     }

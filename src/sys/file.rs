@@ -151,6 +151,24 @@ impl File {
         fs::fdatasync(&self.fd).map_err(|error| self.fail("sync")(error.into()))
     }
 
+    /// Starts writing the contents to disk, and does not wait: when several files are to be synced, the
+    /// first sync then pays for all.
+    ///
+    /// # Errors
+    /// When the kernel refuses; [`File::sync_data`] is what makes sure.
+    #[allow(unsafe_code, reason = "neither std nor rustix has sync_file_range")]
+    pub fn start_writeback(&self) -> Result<(), Error> {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open for the whole call, which takes no memory of ours.
+        let result = unsafe {
+            libc::sync_file_range(self.fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE)
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(self.fail("start writing")(io::Error::last_os_error())),
+        }
+    }
+
     /// Cuts or extends the file to `size` bytes.
     ///
     /// # Errors

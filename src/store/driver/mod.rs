@@ -141,6 +141,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// When it can't be moved; nothing is then left in the home.
     fn adopt(&self, staging: &Dir, name: &str, id: &str) -> Result<(), DriverError>;
 
+    /// Makes the names of the layers in the home durable: before a durable record points at one.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    fn sync_home(&self) -> Result<(), DriverError>;
+
     /// Moves a layer to `trash/name`; false when there is none. Its mount must be gone.
     ///
     /// LOCKS: layers, exclusive.

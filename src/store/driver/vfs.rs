@@ -104,6 +104,10 @@ impl Driver for Vfs {
         Ok(staging.rename_new(name, &self.home, id)?)
     }
 
+    fn sync_home(&self) -> Result<(), DriverError> {
+        Ok(self.home.sync()?)
+    }
+
     fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError> {
         check(id)?;
         match self.home.rename(id, trash, name) {

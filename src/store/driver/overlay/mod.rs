@@ -174,15 +174,12 @@ impl Overlay {
             .ok_or_else(|| layout::damaged(id, "its file link was not written"))
     }
 
-    fn write_lowers(&self, at: &Dir, parent: &str, durable: bool) -> Result<(), DriverError> {
+    fn write_lowers(&self, at: &Dir, parent: &str) -> Result<[sys::File; 2], DriverError> {
         let (lower, lower_layers) = self.child_lowers(parent)?;
-        for (name, text) in [(LOWER, lower), (LOWER_LAYERS, lower_layers)] {
-            let file = at.write_new(name, text.as_bytes(), 0o644)?;
-            if durable {
-                file.sync_data()?;
-            }
-        }
-        Ok(())
+        Ok([
+            at.write_new(LOWER, lower.as_bytes(), 0o644)?,
+            at.write_new(LOWER_LAYERS, lower_layers.as_bytes(), 0o644)?,
+        ])
     }
 
     /// Gives the root of a layer's contents the mode and owner that its parent's has.
@@ -229,6 +226,17 @@ impl Overlay {
     }
 }
 
+/// Makes the files and their names in `dir` durable.
+fn sync_all(files: &[sys::File], dir: &Dir) -> Result<(), DriverError> {
+    for file in files {
+        file.start_writeback()?;
+    }
+    for file in files {
+        file.sync_data()?;
+    }
+    Ok(dir.sync()?)
+}
+
 impl Driver for Overlay {
     fn kind(&self) -> DriverKind {
         DriverKind::Overlay
@@ -246,10 +254,11 @@ impl Driver for Overlay {
     ) -> Result<(), DriverError> {
         at.create_dir(DIFF, 0o700)?;
         let diff = at.open_dir(DIFF)?;
+        let mut files = Vec::with_capacity(3);
         match parent {
             Some(parent) if !options.parent_comes_later => {
                 self.inherit_root(&diff, parent)?;
-                self.write_lowers(at, parent, options.durable)?;
+                files.extend(self.write_lowers(at, parent)?);
             }
             Some(_) => diff.set_mode(0o555)?,
             None => {
@@ -259,20 +268,19 @@ impl Driver for Overlay {
         }
         at.create_dir(WORK, 0o700)?;
         at.create_dir(MERGED, 0o700)?;
-        let link = at.write_new(LINK, layout::new_short_name().as_bytes(), 0o644)?;
+        files.push(at.write_new(LINK, layout::new_short_name().as_bytes(), 0o644)?);
         if options.durable {
-            link.sync_data()?;
-            at.sync()?;
+            sync_all(&files, at)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
         if inherit_root {
             self.inherit_root(&at.open_dir(DIFF)?, parent)?;
         }
-        self.write_lowers(at, parent, true)?;
-        Ok(at.sync()?)
+        sync_all(&self.write_lowers(at, parent)?, at)
     }
 
     fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError> {
@@ -309,6 +317,11 @@ impl Driver for Overlay {
                 Err(error)
             }
         }
+    }
+
+    fn sync_home(&self) -> Result<(), DriverError> {
+        self.home.sync()?;
+        Ok(self.links.sync()?)
     }
 
     fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError> {
