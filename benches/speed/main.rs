@@ -29,16 +29,13 @@ mod import;
 mod numbers;
 mod volumes;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use numbers::Table;
 
-/// The binary under test: the one that `make binary` made, or the one that cargo made.
+/// The binary under test.
 fn binary() -> PathBuf {
-    std::env::var_os("STRATA_BINARY").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_strata")).to_owned(),
-        PathBuf::from,
-    )
+    support::plugin::binary(env!("CARGO_BIN_EXE_strata"))
 }
 
 /// How much is measured: `quick` is for trying the benchmark itself.

@@ -56,7 +56,20 @@ pub fn assert_none(settings: &Settings, image: Option<&Built>, checked: &Checked
     assert!(mounted.is_empty(), "mount records left: {mounted:?}");
     let left = names(&settings.run.join("volumes"));
     assert!(left.is_empty(), "volumes left: {left:?}");
+    let staging = settings.graph.join("strata/staging");
+    assert!(
+        !has_staged(&staging),
+        "staging left below {}",
+        staging.display()
+    );
     check_by_the_peer(settings, checked);
+}
+
+/// Whether anything lies in a staging area.
+pub fn has_staged(staging: &Path) -> bool {
+    names(staging)
+        .iter()
+        .any(|area| !names(&staging.join(area)).is_empty())
 }
 
 fn records(file: &Path) -> Vec<Value> {
@@ -116,6 +129,9 @@ fn state(graph: &Path) -> String {
                 .expect("below")
                 .display()
                 .to_string();
+            if name == "strata" {
+                continue;
+            }
             if data.is_dir() {
                 folders.push(path);
                 lines.push(mask(&name));

@@ -108,7 +108,7 @@ impl Scene {
 }
 
 fn binary() -> std::path::PathBuf {
-    env!("CARGO_BIN_EXE_strata").into()
+    super::support::plugin::binary(env!("CARGO_BIN_EXE_strata"))
 }
 
 /// Runs the scenario `name` at the chosen points.

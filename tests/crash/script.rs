@@ -192,6 +192,12 @@ impl<'a> Play<'a> {
 
     /// Ends the plugin in peace. A fault that was never reached is no fault; one that hits here is.
     pub fn finish(mut self) -> bool {
+        // What a dead plugin was removing is removed by the next one, in its own time.
+        let staging = self.settings.graph.join("strata/staging");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while super::leftovers::has_staged(&staging) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut plugin = self.plugin.take().expect("a plugin runs");
         if !plugin.has_ended() {
             plugin.stop();

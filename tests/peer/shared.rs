@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::image::{self, Built};
-use crate::support::plugin::Settings;
+use crate::support::plugin::{self, Settings};
 use crate::support::registry::Registry;
 use crate::support::scratch::Scratch;
 use crate::support::tool::{self, Ran, Tool};
@@ -12,12 +12,9 @@ use crate::support::tool::{self, Ran, Tool};
 /// The two releases of containers-storage that bound the others.
 pub const STORAGE_TOOLS: [&str; 2] = ["containers-storage", "containers-storage-newest"];
 
-/// The binary under test. `STRATA_BINARY` puts another one in its place, to try the tests themselves.
+/// The binary under test.
 pub fn binary() -> PathBuf {
-    std::env::var_os("STRATA_BINARY").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_strata")).to_owned(),
-        PathBuf::from,
-    )
+    plugin::binary(env!("CARGO_BIN_EXE_strata"))
 }
 
 /// A store, a registry with one image, and everybody who works on the store.

@@ -1,12 +1,11 @@
 //! Inline volumes through the real plugin, registry and kernel.
 
 use std::fs;
-use std::path::Path;
 
 use tonic::Code;
 
 use crate::support::image::{self, Built, Layer};
-use crate::support::plugin::{Kubelet, Plugin, Settings, Wish, inline_handle};
+use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
 use crate::support::registry::Registry;
 use crate::support::scratch::{Scratch, mounts_below};
 use crate::support::tool;
@@ -30,7 +29,10 @@ impl Node {
         let built = image::write_busybox_layout(&layout, "one");
         let registry = Registry::start(&scratch.dir("registry"));
         registry.push(&layout, "test/busybox", "one");
-        let settings = Settings::below(scratch.path(), Path::new(env!("CARGO_BIN_EXE_strata")));
+        let settings = Settings::below(
+            scratch.path(),
+            &plugin::binary(env!("CARGO_BIN_EXE_strata")),
+        );
         let plugin = Plugin::start(&settings);
         Self {
             kubelet: Kubelet::connect(&settings.socket),

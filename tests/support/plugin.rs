@@ -19,6 +19,12 @@ use wire::volume_capability::{AccessMode, AccessType, MountVolume};
 use super::http;
 use super::registry::free_address;
 
+/// The binary under test: what cargo `built`, or what `STRATA_BINARY` puts in its place, be it an older release or
+/// a stand-in that tries the tests themselves.
+pub fn binary(built: &str) -> PathBuf {
+    std::env::var_os("STRATA_BINARY").map_or_else(|| built.into(), PathBuf::from)
+}
+
 /// How a plugin is started; kept, so that it can be started again.
 #[derive(Clone, Debug)]
 pub struct Settings {
