@@ -102,6 +102,35 @@ impl Store {
         })
     }
 
+    /// Removes what a deletion that was cut short has left of the container with this full ID: its layer,
+    /// with or without a record, its mount, its directories. Nothing happens while the container exists,
+    /// or while somebody else uses the layer.
+    ///
+    /// # Errors
+    /// When the records can't be read or saved, or something can't be unmounted or moved away.
+    pub fn delete_remains(&self, id: &str) -> Result<(), Error> {
+        let id = id.to_owned();
+        self.write(Scope::ALL, move |transaction| {
+            if transaction.containers().find_id(&id).is_some() {
+                return Ok(());
+            }
+            let layer = super::id::of_container_layer(&id);
+            if let Some(record) = transaction.layers().find_id(&layer) {
+                if transaction.check_unused(&record).is_err() {
+                    return Ok(());
+                }
+                transaction.layers().remove(&layer);
+            }
+            transaction.after_save(move |transaction| {
+                if transaction.layers().find_id(&layer).is_none() {
+                    transaction.discard_layer(&layer)?;
+                }
+                transaction.discard_container(&id)
+            });
+            Ok(())
+        })
+    }
+
     /// Deletes whatever has the key, container before image before layer, without a look at who uses
     /// it. Of an image only the record and its blobs go.
     ///

@@ -92,11 +92,11 @@ impl Volumes {
         }
         let container = handle.container().to_owned();
         let _turn = self.gate.enter(&container, "a deletion")?;
-        let Some(record) = self.read(&container).await? else {
-            return Ok(());
-        };
-        match definition_of(&record) {
-            Some(definition) if definition.lifecycle == Lifecycle::Persistent => {}
+        let record = self.read(&container).await?;
+        match record.as_deref().map(definition_of) {
+            // Deleted already, or half of it.
+            None => {}
+            Some(Some(definition)) if definition.lifecycle == Lifecycle::Persistent => {}
             // Not a claim's: the handle is made up.
             _ => return Ok(()),
         }

@@ -118,7 +118,11 @@ impl Volumes {
                     }
                 }
             },
-            None => {}
+            // Deleted already, or half of it: a plugin may have died in the middle.
+            None => self
+                .store
+                .delete_remains(container)
+                .map_err(in_store("delete what is left of the volume"))?,
         }
         self.clear_place(container)
     }
@@ -134,7 +138,10 @@ impl Volumes {
                 self.metrics.count_volume(lifecycle, -1);
                 Ok(())
             }
-            Err(store::Error::NotA { .. } | store::Error::Unknown(_)) => Ok(()),
+            Err(store::Error::NotA { .. } | store::Error::Unknown(_)) => self
+                .store
+                .delete_remains(container)
+                .map_err(in_store("delete what is left of the volume")),
             Err(error) => Err(in_store("delete the volume")(error)),
         }
     }
