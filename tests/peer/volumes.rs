@@ -25,9 +25,11 @@ fn peers_respect_a_volume(program: &str) {
     assert_is_the_image(&wish.target);
     fs::write(wish.target.join("note"), "from the pod\n").unwrap();
 
+    let record = shared.strata(&["container", "--json", &container]).ok();
+    let layer = record.json()[0]["layer"].as_str().unwrap().to_owned();
     let overlays = || {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let upper = format!("{container}/diff");
+        let upper = format!("{layer}/diff");
         table
             .lines()
             .filter(|line| line.contains(" - overlay ") && line.contains(&upper))
