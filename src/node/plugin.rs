@@ -1,6 +1,7 @@
 //! The plugin's life: built, recovered, started, drained. Every stage is a value, so that tests can
 //! stop at any of them.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ use crate::sys;
 /// Threads that wait for sockets and timers: hardly any work is done on them.
 const WORKERS: usize = 2;
 const STACK: usize = 512 * 1024;
+/// How often volumes of lost pods are looked for, and how long a pod must be missing.
+const SWEEP_PAUSE: Duration = Duration::from_secs(300);
+const SWEEP_GRACE: Duration = Duration::from_secs(600);
 /// The kubelet's directory for the sockets of plugins that register themselves.
 const REGISTRY: &str = "plugins_registry";
 
@@ -168,8 +172,9 @@ impl Plugin {
             .push(serve("the CSI socket", services, listener, stopped.clone()));
         self.context.readiness.open();
         if self.config.is_registered {
-            self.register(&mut running, endpoint, stopped)?;
+            self.register(&mut running, endpoint, stopped.clone())?;
         }
+        tokio::spawn(sweep_often(Arc::clone(&self.context.volumes), stopped));
         let store = self.store;
         // What dead processes left in the staging area is nobody's hurry.
         let lane = self.context.volumes.lanes().records.clone();
@@ -210,6 +215,22 @@ impl Plugin {
             stopped,
         ));
         Ok(())
+    }
+}
+
+/// Sweeps until the plugin ends.
+async fn sweep_often(volumes: Arc<Volumes>, stopped: watch::Receiver<bool>) {
+    let mut missing = HashMap::new();
+    let stop = until(stopped);
+    tokio::pin!(stop);
+    loop {
+        if let Err(error) = volumes.sweep(&mut missing, SWEEP_GRACE).await {
+            tracing::warn!(error = %chain(&error), "volumes of lost pods can't be looked for");
+        }
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(SWEEP_PAUSE) => {}
+        }
     }
 }
 
@@ -329,6 +350,7 @@ pub fn run_until(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let start = Instant::now();
+    sys::memory::keep_little();
     config.check()?;
     let store = Store::open(store_config).map_err(Error::Store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

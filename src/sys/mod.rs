@@ -15,12 +15,14 @@
 //! | [`mount`], [`mount_table`] | mounting: overlays, binds, unmounts; what is mounted where |
 //! | [`tree`] | copying a directory tree |
 //! | [`userns`] | whether this is root of the machine |
+//! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
 
 pub mod dir;
 pub mod error;
 pub mod fault;
 pub mod file;
+pub mod memory;
 pub mod mount;
 pub mod mount_table;
 pub mod node;

@@ -37,6 +37,14 @@ pub mod wire {
     tonic::include_proto!("csi.v1");
 }
 
+/// Calls that change something, which are logged; the others come every minute for every volume.
+const CHANGES: [&str; 4] = [
+    "NodePublishVolume",
+    "NodeUnpublishVolume",
+    "CreateVolume",
+    "DeleteVolume",
+];
+
 /// What the services share.
 #[derive(Debug)]
 pub struct Context {
@@ -92,7 +100,10 @@ impl Context {
             metrics.finish(in_flight, code_name(code), elapsed);
             let milliseconds = elapsed.as_micros() as f64 / 1000.0;
             match &result {
-                Ok(_) => tracing::info!(rpc, about, milliseconds, "done"),
+                Ok(_) if CHANGES.contains(&rpc) => {
+                    tracing::info!(rpc, about, milliseconds, "done");
+                }
+                Ok(_) => tracing::debug!(rpc, about, milliseconds, "done"),
                 Err(status) => tracing::warn!(
                     rpc,
                     about,

@@ -353,6 +353,9 @@ impl Volumes {
         steps: &[Step],
     ) -> Result<(), Error> {
         let source = self.visible_at(record)?;
+        if record.image.is_empty() && !steps.is_empty() {
+            open_to_all(&source)?;
+        }
         for step in steps {
             match step {
                 Step::GiveTo(group) => give_to(&source, *group)?,
@@ -385,6 +388,17 @@ impl Volumes {
             source: store::Error::NotMounted,
         })
     }
+}
+
+/// Lets everybody write into the root of a scratch volume, as the kubelet does for its own empty ones.
+/// The store makes the root of an empty layer with a mode of its own; any other is the user's choice.
+fn open_to_all(root: &std::path::Path) -> Result<(), sys::Error> {
+    const UNTOUCHED: u32 = 0o555;
+    let dir = Dir::open(root)?;
+    if dir.stat_self()?.st_mode & 0o7777 == UNTOUCHED {
+        dir.set_mode(0o777)?;
+    }
+    Ok(())
 }
 
 /// Lets a group read and write the root of a volume, and own what is made in it.

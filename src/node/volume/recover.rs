@@ -1,8 +1,10 @@
-//! Recovery: after a start, what is published is read from the store and the mount table.
+//! Recovery: after a start, what is published is read from the store and the mount table. And the
+//! sweep: an inline volume whose pod went while the node was down is asked for by nobody.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::handle::is_id;
@@ -32,6 +34,76 @@ impl Volumes {
     pub async fn recover(self: &Arc<Self>) -> Result<Recovery, Error> {
         let shared = Arc::clone(self);
         self.lanes.records.run(move || shared.find_all()).await?
+    }
+
+    /// Deletes inline volumes that are published nowhere and whose pod has had no directory in the
+    /// kubelet's for `grace`; `missing` remembers since when. The kubelet keeps a pod's directory until it
+    /// has unpublished the pod's volumes, so no unpublish will come for these.
+    ///
+    /// # Errors
+    /// When the store or the kubelet's directory can't be read; nothing is then deleted.
+    pub async fn sweep(
+        self: &Arc<Self>,
+        missing: &mut HashMap<String, Instant>,
+        grace: Duration,
+    ) -> Result<usize, Error> {
+        let shared = Arc::clone(self);
+        let orphans = self.lanes.records.run(move || shared.orphans()).await??;
+        missing.retain(|container, _| orphans.contains(container));
+        let mut deleted = 0;
+        for container in orphans {
+            let since = *missing
+                .entry(container.clone())
+                .or_insert_with(Instant::now);
+            if since.elapsed() < grace {
+                continue;
+            }
+            // Whoever works on it asks for it.
+            let Ok(_turn) = self.gate.enter(&container, "a sweep") else {
+                continue;
+            };
+            let shared = Arc::clone(self);
+            let id = container.clone();
+            let done = self.lanes.records.run(move || {
+                if !shared.live_targets(&id)?.is_empty() {
+                    return Ok(false);
+                }
+                shared.delete_record(&id, "ephemeral")?;
+                shared.clear_place(&id)?;
+                Ok::<_, Error>(true)
+            });
+            if done.await?? {
+                tracing::info!(volume = container, "deleted: its pod is gone");
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Inline volumes without a target whose pod has no directory.
+    fn orphans(&self) -> Result<HashSet<String>, Error> {
+        let containers = self
+            .store
+            .containers()
+            .map_err(in_store("read the containers"))?;
+        // Without it this is not the kubelet's directory, or not mounted yet.
+        let Some(pods) = self.places.pods()? else {
+            return Ok(HashSet::new());
+        };
+        let mut orphans = HashSet::new();
+        for found in containers.iter() {
+            let Some(pod) = definition_of(&found.record)
+                .filter(|definition| definition.lifecycle == super::Lifecycle::Ephemeral)
+                .and_then(|definition| definition.pod)
+                .filter(|pod| is_name(&pod.uid))
+            else {
+                continue;
+            };
+            if self.index().targets(&found.record.id).is_empty() && pods.stat(&pod.uid)?.is_none() {
+                orphans.insert(found.record.id.clone());
+            }
+        }
+        Ok(orphans)
     }
 
     fn find_all(&self) -> Result<Recovery, Error> {
@@ -124,4 +196,12 @@ impl Volumes {
         }
         Ok(self.index().len())
     }
+}
+
+/// One component of a path, as UIDs of pods are.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -50,6 +50,14 @@ impl Places {
         &self.path
     }
 
+    /// Where the kubelet has a directory for each pod; `None` when missing.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn pods(&self) -> Result<Option<Dir>, sys::Error> {
+        self.dir.find_dir("pods")
+    }
+
     /// Checks that a path may be a target, by its form alone.
     ///
     /// # Errors

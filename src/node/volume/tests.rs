@@ -395,3 +395,49 @@ async fn an_image_that_can_not_be_had() {
     assert_eq!(error.kind(), Kind::Unavailable);
     assert_eq!(node.containers(), 0);
 }
+
+#[tokio::test]
+async fn the_volume_of_a_pod_that_went_unseen_is_swept() {
+    let mut node = Node::new();
+    let mut gone = node.wanted(&inline('a'), "one");
+    let pod = |uid: &str| {
+        Some(attributes::Pod {
+            uid: uid.to_owned(),
+            ..attributes::Pod::default()
+        })
+    };
+    gone.attributes.pod = pod("gone");
+    let mut kept = node.wanted(&inline('b'), "two");
+    kept.attributes.pod = pod("kept");
+    node.publish(gone).await.unwrap();
+    node.publish(kept).await.unwrap();
+    // As after a reboot: nothing is mounted.
+    node.mounts = Arc::default();
+    node.restart().await;
+    let none = Duration::ZERO;
+    let mut missing = std::collections::HashMap::new();
+    assert_eq!(node.volumes.sweep(&mut missing, none).await.unwrap(), 0);
+    std::fs::create_dir_all(node.target("pods/kept")).unwrap();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(node.volumes.sweep(&mut missing, hour).await.unwrap(), 0);
+    assert_eq!(node.containers(), 2);
+    assert_eq!(node.volumes.sweep(&mut missing, none).await.unwrap(), 1);
+    assert_eq!(node.containers(), 1);
+}
+
+#[tokio::test]
+async fn everybody_may_write_into_a_scratch_volume() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::new();
+    let a = inline('a');
+    node.publish(node.wanted(&a, "one")).await.unwrap();
+    let container = node.handle(&a).container().to_owned();
+    let place = node
+        .volumes
+        .place(&container, &store::id::of_container_layer(&container));
+    let mode = || std::fs::metadata(&place).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o777);
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700)).unwrap();
+    node.publish(node.wanted(&a, "one")).await.unwrap();
+    assert_eq!(mode(), 0o700);
+}
