@@ -137,9 +137,23 @@ impl From<DiffError> for Failure {
         match error {
             DiffError::Write(error) => Self::stdout(error),
             DiffError::Store(error) => error.into(),
+            error if is_broken_pipe(&error) => Self::Silent,
             error => Self::because(&error),
         }
     }
+}
+
+/// True when a reader of a stream has gone away, however deep that lies.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let is_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        if error.downcast_ref().is_some_and(is_pipe) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// An error and its causes in one line; a cause whose text already ends it is not repeated.

@@ -257,6 +257,19 @@ const SCRIPT: &[&[&str]] = &[
         "-j",
         "sha256:0000000000000000000000000000000000000000000000000000000000000000",
     ],
+    &[
+        "images-by-digest",
+        "sha256:ccb58fbcc2d1a6ba6aab8c6ca8e3d48aff22dbdf0ce4bb1b1ce7a7e3d5e2ffcd",
+    ],
+    // Keys: prefixes, also ambiguous ones.
+    &["layer", "-j", "l"],
+    &["layer", "bas"],
+    &["image", "-j", "i1"],
+    &["exists", "c"],
+    &["exists", "-i", "-l", "i1"],
+    &["exists", "-ic", "i1", "cont"],
+    &["get-names", "base"],
+    &["get-layer-data", "l", "k"],
     // Directories.
     &["get-container-dir", "cont"],
     &["get-container-run-dir", "cont"],
@@ -351,6 +364,25 @@ const SCRIPT: &[&[&str]] = &[
     &["wipe", "-j"],
     &["layers", "-j"],
     &["images-by-digest", "nonsense"],
+    // An empty name, a name twice, names of other kinds.
+    &["create-layer", "-i", "n1", "-n", "same"],
+    &["create-image", "-i", "n2", "-n", "same", "n1"],
+    &["create-container", "-i", "n3", "-n", "same", "n2"],
+    &["get-names", "same"],
+    &["add-names", "-j", "-n", "more", "same"],
+    &["delete", "same"],
+    &["exists", "same", "n1", "n2", "n3"],
+    &["metadata", "-j", "n1", "n2", "n3"],
+    &["set-names", "-j", "n2"],
+    &["remove-names", "-n", "nosuch", "n2"],
+    &["shutdown", "-f"],
+    &["shutdown", "-fj"],
+    &["status"],
+    &["status", "-j"],
+    &["storage-layers", "-j"],
+    &["layer-parent-owners", "n1", "nosuch"],
+    &["layer-parent-owners", "-j", "n1"],
+    &["container-parent-owners", "n3"],
     // Mistakes.
     &["layers", "--bogus"],
     &["layers", "-xj"],
@@ -366,6 +398,8 @@ fn differs_on_purpose(line: &[&str]) -> bool {
         line,
         // Ours name what is wrong.
         ["images-by-digest", "nonsense"]
+        // We do not shift owners.
+        | ["status", ..]
         // Of several users one is named: another one.
         | ["delete-image", "img" | "-j", ..]
     )
@@ -378,9 +412,9 @@ fn compare(driver: &'static str) {
     let mut different = Vec::new();
     for line in SCRIPT {
         let (our, their) = (ours.run(line), theirs.run(line));
-        // The order of a comparison is the peer's chance.
+        // The order of these is chance with the peer.
         let (our, their) = match line.first() {
-            Some(&"changes") => (our.sorted(), their.sorted()),
+            Some(&"changes" | &"exists") => (our.sorted(), their.sorted()),
             _ => (our, their),
         };
         let is_same = if differs_on_purpose(line) {
