@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
+use super::cursor::Cursor;
 use super::id_shift::IdMaps;
-use super::lowers::{Lowers, is_opaque, is_whiteout};
+use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
 use crate::sys::{Dir, Error};
 
 /// How a path differs; the numbers are those of Go.
@@ -61,7 +61,7 @@ pub fn between(old: Option<&Tree<'_>>, new: &Tree<'_>) -> Result<Vec<Change>, Er
         new_maps: &new.id_maps,
         changes: Vec::new(),
     };
-    comparison.directory(old.map(|tree| tree.dir), new.dir, Path::new("/"))?;
+    comparison.trees(old.map(|tree| tree.dir), new.dir)?;
     Ok(comparison.changes)
 }
 
@@ -82,6 +82,64 @@ impl<'a> Tree<'a> {
             id_maps: IdMaps::default(),
         }
     }
+}
+
+/// One name of a directory in two trees.
+struct Pair {
+    name: OsString,
+    is_in_old: bool,
+    is_in_new: bool,
+}
+
+/// A directory that is being compared.
+struct Level {
+    names: std::vec::IntoIter<Pair>,
+    /// How many changes there were before it.
+    before: usize,
+    /// Whether the directory itself is among them.
+    is_recorded: bool,
+    is_in_old: bool,
+}
+
+impl Level {
+    fn new(old: Option<&Dir>, new: &Dir, before: usize, is_recorded: bool) -> Result<Self, Error> {
+        let mut old_names = old.map(sorted).transpose()?.unwrap_or_default().into_iter();
+        let mut next_old = old_names.next();
+        let mut names = Vec::new();
+        let gone = |name| Pair {
+            name,
+            is_in_old: true,
+            is_in_new: false,
+        };
+        for name in sorted(new)? {
+            while let Some(old) = next_old.take_if(|old| *old < name) {
+                names.push(gone(old));
+                next_old = old_names.next();
+            }
+            let is_in_old = next_old.take_if(|old| *old == name).is_some();
+            if is_in_old {
+                next_old = old_names.next();
+            }
+            names.push(Pair {
+                name,
+                is_in_old,
+                is_in_new: true,
+            });
+        }
+        names.extend(next_old.into_iter().chain(old_names).map(gone));
+        Ok(Self {
+            names: names.into_iter(),
+            before,
+            is_recorded,
+            is_in_old: old.is_some(),
+        })
+    }
+}
+
+/// What comparing a directory said about itself.
+struct Outcome {
+    is_recorded: bool,
+    is_old_dir: bool,
 }
 
 struct Comparison<'a> {
@@ -133,70 +191,102 @@ impl Comparison<'_> {
         });
     }
 
-    fn directory(&mut self, old: Option<&Dir>, new: &Dir, path: &Path) -> Result<(), Error> {
-        let mut old_names = old.map(sorted).transpose()?.unwrap_or_default().into_iter();
-        let mut next_old = old_names.next();
-        for name in sorted(new)? {
-            while let Some(gone) = next_old.take_if(|old| *old < name) {
-                self.record(&path.join(gone), Kind::Delete);
-                next_old = old_names.next();
+    /// Walks both trees in step.
+    fn trees(&mut self, old: Option<&Dir>, new: &Dir) -> Result<(), Error> {
+        let mut cursors = (old.map(Cursor::new), Cursor::new(new));
+        let mut levels = vec![Level::new(old, new, 0, true)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(pair) = level.names.next() else {
+                self.end(level, cursors.1.path());
+                if level.is_in_old
+                    && let Some(old) = &mut cursors.0
+                {
+                    old.leave();
+                }
+                cursors.1.leave();
+                levels.pop();
+                continue;
+            };
+            let path = Path::new("/").join(cursors.1.path()).join(&pair.name);
+            if !pair.is_in_new {
+                self.record(&path, Kind::Delete);
+                continue;
             }
-            let is_in_old = next_old.take_if(|old| *old == name).is_some();
-            if is_in_old {
-                next_old = old_names.next();
+            let Some(new) = cursors.1.dir()? else {
+                continue;
+            };
+            let old = match &mut cursors.0 {
+                Some(old) if pair.is_in_old => old.dir()?,
+                _ => None,
+            };
+            let Some(outcome) = self.name(old, new, &pair.name, &path)? else {
+                continue;
+            };
+            if !cursors.1.enter(&pair.name)? {
+                continue;
             }
-            self.name(old.filter(|_| is_in_old), new, &name, path)?;
-        }
-        for gone in next_old.into_iter().chain(old_names) {
-            self.record(&path.join(gone), Kind::Delete);
+            let is_in_old = match &mut cursors.0 {
+                Some(old) if outcome.is_old_dir => old.enter(&pair.name)?,
+                _ => false,
+            };
+            let old = match &mut cursors.0 {
+                Some(old) if is_in_old => old.dir()?,
+                _ => None,
+            };
+            let Some(new) = cursors.1.dir()? else {
+                continue;
+            };
+            let before = self.changes.len();
+            let mut below = Level::new(old, new, before, outcome.is_recorded)?;
+            below.is_in_old = is_in_old;
+            levels.push(below);
         }
         Ok(())
     }
 
+    /// Puts a directory in front of the changes in it, unless it is there by itself.
+    fn end(&mut self, level: &Level, relative: &Path) {
+        if !level.is_recorded && self.changes.len() > level.before {
+            let path = Path::new("/").join(relative);
+            let kind = Kind::Modify;
+            self.changes.insert(level.before, Change { path, kind });
+        }
+    }
+
+    /// Compares one name that the new tree has; `None` when there is nothing below to compare.
     fn name(
         &mut self,
         old: Option<&Dir>,
         new: &Dir,
         name: &OsStr,
-        parent: &Path,
-    ) -> Result<(), Error> {
-        let path = parent.join(name);
+        path: &Path,
+    ) -> Result<Option<Outcome>, Error> {
         let Some(new_stat) = new.stat(name)? else {
-            return Ok(());
+            return Ok(None);
         };
-        let old_stat = old.map(|old| old.stat(name)).transpose()?.flatten();
-        let mut is_recorded = true;
-        match (old, &old_stat) {
-            (Some(old), Some(old_stat)) => {
-                let is_same_inode =
-                    (old_stat.st_dev, old_stat.st_ino) == (new_stat.st_dev, new_stat.st_ino);
-                if is_same_inode {
-                    return Ok(());
+        let mut outcome = Outcome {
+            is_recorded: true,
+            is_old_dir: false,
+        };
+        let old = match old {
+            Some(old) => old.stat(name)?.map(|stat| (old, stat)),
+            None => None,
+        };
+        match old {
+            Some((old, old_stat)) => {
+                let inode = |stat: &Stat| (stat.st_dev, stat.st_ino);
+                if inode(&old_stat) == inode(&new_stat) {
+                    return Ok(None);
                 }
-                is_recorded = self.differs(old, old_stat, new, &new_stat, name)?;
-                if is_recorded {
-                    self.record(&path, Kind::Modify);
+                outcome.is_old_dir = is_dir(&old_stat);
+                outcome.is_recorded = self.differs(old, &old_stat, new, &new_stat, name)?;
+                if outcome.is_recorded {
+                    self.record(path, Kind::Modify);
                 }
             }
-            _ => self.record(&path, Kind::Add),
+            None => self.record(path, Kind::Add),
         }
-        if !is_dir(&new_stat) {
-            return Ok(());
-        }
-        let Some(new_below) = new.find_dir(name)? else {
-            return Ok(());
-        };
-        let old_below = match old {
-            Some(old) if old_stat.as_ref().is_some_and(is_dir) => old.find_dir(name)?,
-            _ => None,
-        };
-        let before = self.changes.len();
-        self.directory(old_below.as_ref(), &new_below, &path)?;
-        if !is_recorded && self.changes.len() > before {
-            let kind = Kind::Modify;
-            self.changes.insert(before, Change { path, kind });
-        }
-        Ok(())
+        Ok(Some(outcome).filter(|_| is_dir(&new_stat)))
     }
 
     fn differs(
@@ -236,83 +326,111 @@ impl Comparison<'_> {
 /// # Errors
 /// When a layer can't be read.
 pub fn overlay(diff: &Dir, lowers: &[Dir]) -> Result<Vec<Change>, Error> {
-    let lowers = Lowers(lowers);
     let mut walk = OverlayWalk {
-        lowers,
+        lowers: Lowers(lowers),
         changes: Vec::new(),
-        recorded: HashSet::new(),
+        // The root itself is never reported.
+        recorded: vec![true],
+        settled: 1,
     };
-    walk.directory(diff, Path::new("/"), &lowers.all())?;
+    walk.tree(diff)?;
     Ok(walk.changes)
 }
 
 struct OverlayWalk<'a> {
     lowers: Lowers<'a>,
     changes: Vec<Change>,
-    /// Directories that need not be reported for what is in them.
-    recorded: HashSet<PathBuf>,
+    /// Which of the directories that it is in are reported, from the root on.
+    recorded: Vec<bool>,
+    /// How many of the first of them are.
+    settled: usize,
 }
 
 impl OverlayWalk<'_> {
-    fn directory(&mut self, dir: &Dir, path: &Path, which: &[usize]) -> Result<(), Error> {
-        let names = sorted(dir)?;
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        let found = self.lowers.find(relative, which, &names)?;
-        for (name, found) in names.iter().zip(found) {
-            let Some(stat) = dir.stat(name)? else {
+    fn tree(&mut self, diff: &Dir) -> Result<(), Error> {
+        let mut cursor = Cursor::new(diff);
+        let mut levels = vec![self.level(diff, Path::new(""), &self.lowers.all())?];
+        while let Some(level) = levels.last_mut() {
+            let Some((name, found)) = level.next() else {
+                levels.pop();
+                self.recorded.pop();
+                self.settled = self.settled.min(self.recorded.len());
+                cursor.leave();
                 continue;
             };
-            let below = match is_dir(&stat) {
-                true => dir.find_dir(name)?,
-                false => None,
+            let path = Path::new("/").join(cursor.path()).join(&name);
+            let Some(stat) = cursor
+                .dir()?
+                .map(|dir| dir.stat(&name))
+                .transpose()?
+                .flatten()
+            else {
+                continue;
             };
-            let path = path.join(name);
-            let is_deleted = match &below {
-                Some(below) => found.stat.is_some() && is_opaque(below)?,
-                None => is_whiteout(&stat),
-            };
-            let kind = match &found.stat {
-                _ if is_deleted => Kind::Delete,
-                None => Kind::Add,
-                Some(_) => Kind::Modify,
-            };
-            let is_unchanged = kind == Kind::Modify
-                && found.stat.as_ref().is_some_and(|old| {
-                    is_dir(old)
-                        && is_dir(&stat)
-                        && old.st_size == stat.st_size
-                        && old.st_mode == stat.st_mode
-                        && is_same_time(old, &stat)
-                });
-            if !is_unchanged {
-                self.record(&path, kind, below.is_some());
-            }
-            if let Some(below) = below {
-                self.directory(&below, &path, &found.below)?;
+            if !is_dir(&stat) {
+                self.compare(&path, &stat, &found, is_whiteout(&stat));
+            } else if cursor.enter(&name)? {
+                let relative = cursor.path().to_path_buf();
+                let Some(below) = cursor.dir()? else {
+                    continue;
+                };
+                let is_deleted = found.stat.is_some() && is_opaque(below)?;
+                let level = self.level(below, &relative, &found.below)?;
+                let is_recorded = self.compare(&path, &stat, &found, is_deleted);
+                self.recorded.push(is_recorded);
+                levels.push(level);
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, path: &Path, kind: Kind, is_dir: bool) {
-        if is_dir {
-            self.recorded.insert(path.to_path_buf());
+    fn level(
+        &self,
+        dir: &Dir,
+        path: &Path,
+        which: &[usize],
+    ) -> Result<std::vec::IntoIter<(OsString, Found)>, Error> {
+        let names = sorted(dir)?;
+        let found = self.lowers.find(path, which, &names)?;
+        let level: Vec<_> = names.into_iter().zip(found).collect();
+        Ok(level.into_iter())
+    }
+
+    /// Records how a path differs, if it does.
+    fn compare(&mut self, path: &Path, stat: &Stat, found: &Found, is_deleted: bool) -> bool {
+        let kind = match &found.stat {
+            _ if is_deleted => Kind::Delete,
+            None => Kind::Add,
+            Some(_) => Kind::Modify,
+        };
+        // A directory is in the layer also when only something in it has changed.
+        let is_unchanged = kind == Kind::Modify
+            && found.stat.as_ref().is_some_and(|old| {
+                is_dir(old)
+                    && is_dir(stat)
+                    && old.st_size == stat.st_size
+                    && old.st_mode == stat.st_mode
+                    && is_same_time(old, stat)
+            });
+        if !is_unchanged {
+            self.record(path, kind);
         }
-        if kind != Kind::Modify {
-            let mut parents: Vec<&Path> = path
-                .ancestors()
-                .skip(1)
-                .filter(|parent| parent.as_os_str().as_bytes() != b"/")
-                .filter(|parent| !self.recorded.contains(*parent))
-                .collect();
+        !is_unchanged
+    }
+
+    fn record(&mut self, path: &Path, kind: Kind) {
+        if kind != Kind::Modify && self.settled < self.recorded.len() {
+            let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
             parents.reverse();
-            for parent in parents {
-                self.recorded.insert(parent.to_path_buf());
-                self.changes.push(Change {
-                    path: parent.to_path_buf(),
-                    kind: Kind::Modify,
-                });
+            for (level, parent) in parents.into_iter().enumerate().skip(self.settled) {
+                if !std::mem::replace(&mut self.recorded[level], true) {
+                    self.changes.push(Change {
+                        path: parent.to_path_buf(),
+                        kind: Kind::Modify,
+                    });
+                }
             }
+            self.settled = self.recorded.len();
         }
         self.changes.push(Change {
             path: path.to_path_buf(),
@@ -327,20 +445,25 @@ impl OverlayWalk<'_> {
 /// When the tree can't be read.
 pub fn size(dir: &Dir) -> Result<u64, Error> {
     let mut seen = HashSet::new();
-    size_below(dir, &mut seen)
-}
-
-fn size_below(dir: &Dir, seen: &mut HashSet<(u64, u64)>) -> Result<u64, Error> {
     let mut total = 0;
-    for entry in dir.list()? {
-        if entry.file_type == FileType::Directory {
-            if let Some(below) = dir.find_dir(&entry.name)? {
-                total += size_below(&below, seen)?;
+    let mut ahead = vec![PathBuf::new()];
+    while let Some(path) = ahead.pop() {
+        let opened;
+        let here = if path.as_os_str().is_empty() {
+            dir
+        } else {
+            let Some(found) = dir.find_dir(&path)? else {
+                continue;
+            };
+            opened = found;
+            &opened
+        };
+        for entry in here.list()? {
+            if entry.file_type == FileType::Directory {
+                ahead.push(path.join(&entry.name));
+            } else if let Some(stat) = here.stat(&entry.name)? {
+                total += count(&stat, &mut seen);
             }
-            continue;
-        }
-        if let Some(stat) = dir.stat(&entry.name)? {
-            total += count(&stat, seen);
         }
     }
     Ok(total)

@@ -34,6 +34,17 @@ pub(crate) fn split(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The name of `last` in `parent`, which may be the root.
+pub(crate) fn join(parent: &[u8], last: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(parent.len() + 1 + last.len());
+    name.extend_from_slice(parent);
+    if !name.is_empty() {
+        name.push(b'/');
+    }
+    name.extend_from_slice(last);
+    name
+}
+
 /// A set of names that keeps 16 bytes of each.
 ///
 /// Two keyed 64-bit hashes stand for a name: who makes the names does not know the keys, and two of

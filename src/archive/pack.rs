@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat, major, minor};
 
 use super::changes::{self, Change};
+use super::cursor::Cursor;
 use super::id_shift::IdMaps;
-use super::lowers::{Lowers, is_opaque, is_whiteout};
+use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
 use super::names;
 use super::tar::{self, Entry, Kind, Time};
 use crate::sys::{self, Dir};
@@ -61,9 +62,7 @@ pub enum PackError {
 /// See [`PackError`].
 pub fn pack<W: Write>(dir: &Dir, out: W, options: &Options<'_>) -> Result<W, PackError> {
     let mut packer = Packer::new(out, options);
-    let lowers = options.overlay.map(Lowers);
-    let which = lowers.map(Lowers::all).unwrap_or_default();
-    packer.directory(dir, &[], lowers, &which)?;
+    packer.tree(dir, options.overlay.map(Lowers))?;
     packer.out.finish().map_err(PackError::Write)
 }
 
@@ -107,16 +106,26 @@ pub fn pack_changes<W: Write>(
 
 /// The name that deletes `last` in `parent`.
 fn whiteout_name(parent: &[u8], last: &[u8]) -> Vec<u8> {
-    join(parent, &[b".wh.", last].concat())
+    names::join(parent, &[b".wh.", last].concat())
 }
 
-fn join(parent: &[u8], last: &[u8]) -> Vec<u8> {
-    let mut name = parent.to_vec();
-    if !name.is_empty() {
-        name.push(b'/');
-    }
-    name.extend_from_slice(last);
-    name
+/// The names in a directory that are still to be packed, and what lower layers have under each.
+type Level = std::vec::IntoIter<(OsString, Found)>;
+
+fn level(
+    dir: &Dir,
+    path: &Path,
+    lowers: Option<Lowers<'_>>,
+    which: &[usize],
+) -> Result<Level, PackError> {
+    let mut names: Vec<OsString> = dir.list()?.into_iter().map(|entry| entry.name).collect();
+    names.sort_unstable();
+    let found = match lowers {
+        Some(lowers) => lowers.find(path, which, &names)?,
+        None => vec![Found::default(); names.len()],
+    };
+    let level: Vec<_> = names.into_iter().zip(found).collect();
+    Ok(level.into_iter())
 }
 
 /// An empty file of root's.
@@ -165,44 +174,45 @@ impl<'a, W: Write> Packer<'a, W> {
         self.out.entry(entry).map_err(PackError::Write)
     }
 
-    fn directory(
-        &mut self,
-        dir: &Dir,
-        path: &[u8],
-        lowers: Option<Lowers<'_>>,
-        which: &[usize],
-    ) -> Result<(), PackError> {
-        let mut list: Vec<OsString> = dir.list()?.into_iter().map(|entry| entry.name).collect();
-        list.sort_unstable();
-        let mut found = match lowers {
-            Some(lowers) => lowers.find(Path::new(OsStr::from_bytes(path)), which, &list)?,
-            None => vec![Default::default(); list.len()],
-        };
-        for (name, found) in list.iter().zip(&mut found) {
+    fn tree(&mut self, root: &Dir, lowers: Option<Lowers<'_>>) -> Result<(), PackError> {
+        let mut cursor = Cursor::new(root);
+        let all = lowers.map(Lowers::all).unwrap_or_default();
+        let mut levels = vec![level(root, Path::new(""), lowers, &all)?];
+        while let Some(level_here) = levels.last_mut() {
+            let next = level_here.next();
+            let (Some((name, mut found)), Some(dir)) = (next, cursor.dir()?) else {
+                levels.pop();
+                cursor.leave();
+                continue;
+            };
             // What vanishes meanwhile was deleted before it was packed.
-            let Some(stat) = dir.stat(name)? else {
+            let Some(stat) = dir.stat(&name)? else {
                 continue;
             };
-            let full = join(path, name.as_bytes());
             if lowers.is_some() && is_whiteout(&stat) {
-                self.whiteout(path, name.as_bytes(), &stat)?;
+                let parent = cursor.path().as_os_str().as_bytes();
+                self.whiteout(parent, name.as_bytes(), &stat)?;
                 continue;
             }
-            self.member(dir, &full, &stat)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let full = names::join(cursor.path().as_os_str().as_bytes(), name.as_bytes());
+            if let Some(dir) = cursor.dir()? {
+                self.member(dir, &full, &stat)?;
+            }
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if !is_dir || !cursor.enter(&name)? {
                 continue;
             }
-            let Some(below) = dir.find_dir(name)? else {
+            let path = cursor.path().to_path_buf();
+            let Some(below) = cursor.dir()? else {
                 continue;
             };
-            let mut which = std::mem::take(&mut found.below);
-            if lowers.is_some() && is_opaque(&below)? {
-                which.clear();
+            if lowers.is_some() && is_opaque(below)? {
+                found.below.clear();
                 if found.stat.is_some() {
                     self.opaque(&full, &stat)?;
                 }
             }
-            self.directory(&below, &full, lowers, &which)?;
+            levels.push(level(below, &path, lowers, &found.below)?);
         }
         Ok(())
     }
@@ -232,7 +242,7 @@ impl<'a, W: Write> Packer<'a, W> {
     /// The mark that everything lower layers have in the directory is deleted.
     fn opaque(&mut self, dir: &[u8], stat: &Stat) -> Result<(), PackError> {
         let (uid, gid) = self.owner(dir, stat)?;
-        let name = join(dir, b".wh..wh..opq");
+        let name = names::join(dir, b".wh..wh..opq");
         self.entry(&Entry {
             mode: stat.st_mode & 0o777,
             uid,

@@ -483,45 +483,6 @@ impl Dir {
         .map_err(self.fail_io("remove", name))
     }
 
-    /// Removes `name` and everything below it, following no link; false when there was nothing.
-    ///
-    /// It never crosses into another file system: a mount point below is an error (busy).
-    ///
-    /// # Errors
-    /// When something can't be removed; a part may then be gone.
-    pub fn remove_tree(&self, name: impl AsRef<Path>) -> Result<bool, Error> {
-        let name = name.as_ref();
-        match self.remove_file(name) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.is_not_found() => return Ok(false),
-            Err(error) if matches!(error.errno(), Some(libc::EISDIR | libc::EPERM)) => {}
-            Err(error) => return Err(error),
-        }
-        let Some(dir) = self.find_dir(name)? else {
-            return Ok(false);
-        };
-        let own = dir.stat_self()?.st_dev;
-        if own != self.stat_self()?.st_dev {
-            return Err(self.fail("remove", name)(Errno::BUSY));
-        }
-        dir.remove_contents()?;
-        match self.remove_dir(name) {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(true),
-        }
-    }
-
-    /// Removes everything in this directory, as [`Dir::remove_tree`] does, and keeps the directory.
-    ///
-    /// # Errors
-    /// When something can't be removed; a part may then be gone.
-    pub fn remove_contents(&self) -> Result<(), Error> {
-        for entry in self.list()? {
-            self.remove_tree(&entry.name)?;
-        }
-        Ok(())
-    }
-
     /// All names but `.` and `..`, in the order in which the file system gives them.
     ///
     /// # Errors
@@ -635,19 +596,6 @@ mod tests {
             assert!(dir.open_dir(path).is_err(), "{path}");
         }
         assert!(dir.open_dir("a").is_ok());
-    }
-
-    #[test]
-    fn removing_a_tree_follows_no_link() {
-        let (_folder, dir) = dir();
-        dir.create_dir("kept", 0o700).unwrap();
-        dir.write_new("kept/file", b"x", 0o600).unwrap();
-        dir.create_dir("tree", 0o700).unwrap();
-        dir.create_dir("tree/below", 0o700).unwrap();
-        dir.symlink("tree/below/link", "../../kept").unwrap();
-        assert!(dir.remove_tree("tree").unwrap());
-        assert!(!dir.remove_tree("tree").unwrap());
-        assert_eq!(dir.read("kept/file").unwrap(), b"x");
     }
 
     #[test]

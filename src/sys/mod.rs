@@ -8,6 +8,7 @@
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
 //! | [`node`] | devices, modes and times by name; paths for which a directory is the root |
+//! | [`remove`] | removing trees, however deep they are |
 //! | [`replace`] | replacing a file atomically, and [`Durability`] |
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`xattr`] | extended attributes |
@@ -27,6 +28,7 @@ pub mod mount;
 pub mod mount_table;
 pub mod node;
 pub mod record_lock;
+pub mod remove;
 pub mod replace;
 pub mod socket;
 pub mod tree;

@@ -1,5 +1,7 @@
 //! Deletions in a layer: kept as overlay's marks, or carried out.
 
+use std::os::unix::ffi::OsStrExt;
+
 use rustix::fs::FileType;
 
 use super::{UnpackError, Unpacker, Whiteouts, path};
@@ -65,19 +67,24 @@ impl Unpacker<'_> {
         Ok(dir.set_attribute("", key, b"y")?)
     }
 
-    /// Removes everything in `dir` that did not come with this layer.
+    /// Removes everything in `dir` that did not come with this layer; `name` is its own.
     fn clear(&self, dir: &Dir, name: &[u8]) -> Result<(), UnpackError> {
-        use std::os::unix::ffi::OsStrExt;
-        for entry in dir.list()? {
-            let mut below = name.to_vec();
-            if !below.is_empty() {
-                below.push(b'/');
-            }
-            below.extend_from_slice(entry.name.as_bytes());
-            if !self.unpacked.contains(&below) {
-                dir.remove_tree(&entry.name)?;
-            } else if entry.file_type == FileType::Directory {
-                self.clear(&dir.open_dir(&entry.name)?, &below)?;
+        let mut ahead = vec![Vec::new()];
+        while let Some(relative) = ahead.pop() {
+            let opened;
+            let here = if relative.is_empty() {
+                dir
+            } else {
+                opened = dir.open_dir(path(&relative))?;
+                &opened
+            };
+            for entry in here.list()? {
+                let below = names::join(&relative, entry.name.as_bytes());
+                if !self.unpacked.contains(&names::join(name, &below)) {
+                    here.remove_tree(&entry.name)?;
+                } else if entry.file_type == FileType::Directory {
+                    ahead.push(below);
+                }
             }
         }
         Ok(())
@@ -85,11 +92,7 @@ impl Unpacker<'_> {
 
     /// Deletes what lower layers left at a name; what came with this layer stays, as OCI has it.
     fn delete(&mut self, parent: &[u8], hidden: &[u8]) -> Result<(), UnpackError> {
-        let mut name = parent.to_vec();
-        if !name.is_empty() {
-            name.push(b'/');
-        }
-        name.extend_from_slice(hidden);
+        let name = names::join(parent, hidden);
         let dir = match self.root.open_dir_in_root(path(parent)) {
             Ok(dir) => dir,
             Err(error) if is_missing(&error) => return Ok(()),
