@@ -513,7 +513,7 @@ mod tests {
     use super::*;
 
     fn place(script: &str) -> (tempfile::TempDir, Dir) {
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let status = Command::new("sh")
             .current_dir(folder.path())
             .args(["-ec", script])

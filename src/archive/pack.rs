@@ -361,7 +361,7 @@ mod tests {
     };
 
     fn place() -> (tempfile::TempDir, Dir) {
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let dir = Dir::open(folder.path()).unwrap();
         (folder, dir)
     }

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn attributes_belong_to_the_name_and_not_to_a_target() {
-        let folder = tempfile::tempdir_in(".").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let dir = Dir::open(folder.path()).unwrap();
         dir.write_new("file", b"", 0o600).unwrap();
         dir.symlink("link", "file").unwrap();

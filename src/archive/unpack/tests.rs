@@ -89,8 +89,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        // Not in a temporary file system, which may know no attributes.
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("root")).unwrap();
         std::fs::write(folder.path().join("outside"), "untouched").unwrap();
         let root = Dir::open(folder.path().join("root")).unwrap();
