@@ -10,4 +10,6 @@
 mod architecture;
 #[cfg(feature = "node")]
 mod cli;
+#[cfg(feature = "registry")]
+mod oci;
 mod store;

@@ -2,7 +2,6 @@
 
 use crate::archive::unpack::UnpackError;
 use crate::digest::Digest;
-use crate::oci::manifest::Platform;
 use crate::oci::source::SourceError;
 use crate::store::{self, StageError};
 
@@ -22,9 +21,9 @@ pub enum PullError {
         /// The image.
         image: String,
         /// What it is for.
-        found: Platform,
+        found: String,
         /// What was wanted.
-        wanted: Platform,
+        wanted: String,
     },
     /// A layer can't be unpacked.
     #[error("layer {digest} of {image}")]

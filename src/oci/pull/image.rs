@@ -53,8 +53,8 @@ impl Image {
         if !found.architecture.is_empty() && !platform.accepts(found) {
             return Err(PullError::Platform {
                 image: name.to_owned(),
-                found: found.clone(),
-                wanted: platform.clone(),
+                found: found.to_string(),
+                wanted: platform.to_string(),
             });
         }
         if parsed.diff_ids.len() != manifest.layers.len() {
