@@ -72,9 +72,10 @@ pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
     let handle = runtime.handle().clone();
     let transport = Transport::new(registry);
     let puller = Puller::new(store, handle, transport, PullerOptions::default());
-    let pulled = puller
-        .pull_here(&request)
-        .map_err(|error| failure(&error, &source))?;
+    let pulled = puller.pull_here(&request);
+    // Bars end before anything else is written.
+    drop(request);
+    let pulled = pulled.map_err(|error| failure(&error, &source))?;
     print(&pulled, given, output)
 }
 
@@ -197,10 +198,22 @@ impl Bars {
     }
 }
 
+/// The last bar leaves the cursor at its end.
+#[expect(clippy::print_stderr, reason = "stdout has the result alone")]
+impl Drop for Bars {
+    fn drop(&mut self) {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !layers.is_empty() {
+            eprintln!();
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "stdout has the result alone")]
 impl Progress for Bars {
     fn resolved(&self, image: &str, missing: &[Descriptor], present: usize) {
-        // A terminal that can't be written to shows no bars; the pull goes on.
-        drop(self.all.println(summary(image, missing, present)));
+        // No bar is drawn yet, so this line stays above them.
+        eprintln!("{}", summary(image, missing, present));
         let style = ProgressStyle::with_template(
             "{prefix} {bar:30} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {msg}",
         )
