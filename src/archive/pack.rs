@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
 use super::names;
 use super::tar::{self, Entry, Kind, Time};
 use crate::sys::{self, Dir};
+
+/// Headers are small; they go out in pieces of this size.
+const OUTPUT_BUFFER: usize = 128 * 1024;
 
 /// How to pack.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +66,7 @@ pub enum PackError {
 pub fn pack<W: Write>(dir: &Dir, out: W, options: &Options<'_>) -> Result<W, PackError> {
     let mut packer = Packer::new(out, options);
     packer.tree(dir, options.overlay.map(Lowers))?;
-    packer.out.finish().map_err(PackError::Write)
+    packer.finish()
 }
 
 /// Packs the changed paths of `dir`, and deletions as whiteouts of the time `now`.
@@ -101,7 +104,7 @@ pub fn pack_changes<W: Write>(
             packer.member(parent, &name, &stat)?;
         }
     }
-    packer.out.finish().map_err(PackError::Write)
+    packer.finish()
 }
 
 /// The name that deletes `last` in `parent`.
@@ -152,8 +155,8 @@ fn is_packed(key: &[u8]) -> bool {
         || (key.starts_with(b"user.") && !key.starts_with(b"user.overlay."))
 }
 
-struct Packer<'a, W> {
-    out: tar::Writer<W>,
+struct Packer<'a, W: Write> {
+    out: tar::Writer<BufWriter<W>>,
     id_maps: &'a IdMaps,
     /// The first name of each inode that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -163,11 +166,17 @@ struct Packer<'a, W> {
 impl<'a, W: Write> Packer<'a, W> {
     fn new(out: W, options: &'a Options<'_>) -> Self {
         Self {
-            out: tar::Writer::new(out),
+            out: tar::Writer::new(BufWriter::with_capacity(OUTPUT_BUFFER, out)),
             id_maps: &options.id_maps,
             links: HashMap::new(),
             buffer: vec![0; 256 * 1024],
         }
+    }
+
+    fn finish(self) -> Result<W, PackError> {
+        let buffered = self.out.finish().map_err(PackError::Write)?;
+        let out = buffered.into_inner();
+        out.map_err(|error| PackError::Write(error.into_error()))
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), PackError> {

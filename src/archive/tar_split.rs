@@ -5,7 +5,7 @@
 //! Go's recipe would rebuild another archive: a sparse file's stored bytes are kept in segments (Go notes the
 //! expanded file), and a member that can't have a payload has size 0 whatever its header says.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -372,8 +372,10 @@ pub enum ReassembleError {
 pub fn reassemble<F: Read>(
     recipe: impl Read,
     open: &mut dyn FnMut(&[u8]) -> io::Result<F>,
-    mut out: impl Write,
+    out: impl Write,
 ) -> Result<u64, ReassembleError> {
+    // Most segments are a header.
+    let mut out = BufWriter::with_capacity(128 * 1024, out);
     let mut reader = Reader::new(recipe);
     let mut buffer = vec![0; 256 * 1024];
     let mut total = 0;
