@@ -581,8 +581,7 @@ mod tests {
             "this test mounts: run it as root"
         );
         enter_private_namespace().unwrap();
-        // Beside the source: /tmp may be a file system that carries no upper directory.
-        let folder = tempfile::tempdir_in(".").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| {
             let path = folder.path().canonicalize().unwrap().join(name);
             std::fs::create_dir(&path).unwrap();
