@@ -18,6 +18,7 @@ pub mod tar;
 pub mod tar_split;
 pub mod unpack;
 
+mod cursor;
 mod lowers;
 mod names;
 

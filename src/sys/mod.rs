@@ -5,7 +5,6 @@
 //!
 //! | File | What |
 //! |---|---|
-//! | [`cursor`] | a place in a tree of any depth |
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
 //! | [`node`] | devices, modes and times by name; paths for which a directory is the root |
@@ -20,7 +19,6 @@
 //! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
 
-pub mod cursor;
 pub mod dir;
 pub mod error;
 pub mod fault;
@@ -37,7 +35,6 @@ pub mod tree;
 pub mod userns;
 pub mod xattr;
 
-pub use cursor::Cursor;
 pub use dir::{Dir, Entry};
 pub use error::Error;
 pub use file::{File, FileIdentity};

@@ -17,6 +17,7 @@ mod cli;
 mod descriptor;
 mod engines;
 mod fixtures;
+mod pulling;
 mod sanity;
 mod shared;
 mod storage_tools;

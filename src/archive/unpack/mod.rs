@@ -110,7 +110,7 @@ pub struct Summary {
     pub size: u64,
     /// How many members the archive has.
     pub entries: u64,
-    /// The users that own members, as the archive says.
+    /// The users that own members, as the archive says; whiteouts count for nothing.
     pub uids: BTreeSet<u32>,
     /// The groups.
     pub gids: BTreeSet<u32>,
@@ -388,8 +388,13 @@ impl<'a> Unpacker<'a> {
                 reason: "the user or group ID does not fit",
             });
         };
-        self.summary.uids.insert(uid);
-        self.summary.gids.insert(gid);
+        // As Go does: a deletion has an owner in the archive, and none in the layer.
+        let mut parts = entry.name.rsplit(|byte| *byte == b'/');
+        let base = parts.find(|part| !part.is_empty()).unwrap_or_default();
+        if !base.starts_with(b".wh.") {
+            self.summary.uids.insert(uid);
+            self.summary.gids.insert(gid);
+        }
         Ok(())
     }
 

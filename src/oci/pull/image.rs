@@ -103,18 +103,13 @@ impl Image {
         &self.documents[self.documents.len() - 1]
     }
 
-    /// Digest of the manifest for the platform.
-    pub(super) fn manifest_digest(&self) -> &Digest {
-        &self.manifest().digest
-    }
-
     /// Digests under which the store shall find the image.
     pub(super) fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.documents.iter().map(|document| &document.digest)
     }
 
     /// The blobs to be kept with the image, under the keys and in the order of containers/image:
-    /// config, indexes, manifest by digest, manifest.
+    /// config, indexes, manifest by digest, manifest, no signatures.
     pub(super) fn big_data(&self) -> Vec<BigDataItem> {
         let item = |key: String, bytes: &[u8], digest: &Digest| BigDataItem {
             key,
@@ -135,7 +130,17 @@ impl Image {
             &manifest.bytes,
             &manifest.digest,
         ));
+        let signatures = format!("signature-{}", manifest.digest.hex());
+        items.push(BigDataItem::new(signatures, Vec::new()));
         items
+    }
+
+    /// The image's metadata as containers/image writes it: there are no signatures.
+    pub(super) fn metadata(&self) -> String {
+        format!(
+            r#"{{"signatures-sizes":{{"{}":[]}}}}"#,
+            self.manifest().digest
+        )
     }
 }
 

@@ -488,10 +488,9 @@ impl Puller {
             names: names.to_vec(),
             steal_names: true,
             layer: image.layers.last().map(|layer| layer.id.clone()),
-            // What containers/image writes for an image without signatures.
-            metadata: "{}".to_owned(),
+            metadata: image.metadata(),
             created: image.created(),
-            digest: Some(image.manifest_digest().clone()),
+            digest: Some(image.digest.clone()),
             big_data: image.big_data(),
             layers,
             extend: true,

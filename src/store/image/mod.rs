@@ -162,7 +162,7 @@ impl Transaction<'_> {
         names.append(&mut record.names);
         record.names = super::naming::without_repeats(names);
         if new.steal_names {
-            super::naming::remember(&mut record.names_history, &new.names);
+            super::naming::remember(&mut record.names_history, &record.names);
         }
         for item in &new.big_data {
             if !record.big_data_names.contains(&item.key) {

@@ -6,11 +6,11 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{Dir, Error};
+use crate::sys::{Dir, Error};
 
 /// A directory of a tree, opened when it is looked into.
 #[derive(Debug)]
-pub struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     root: &'a Dir,
     path: PathBuf,
     here: Option<Dir>,
@@ -18,7 +18,7 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// At the root.
-    pub fn new(root: &'a Dir) -> Self {
+    pub(super) fn new(root: &'a Dir) -> Self {
         Self {
             root,
             path: PathBuf::new(),
@@ -27,15 +27,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where it is, relative to the root.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The directory; `None` when it has vanished.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    pub fn dir(&mut self) -> Result<Option<&Dir>, Error> {
+    pub(super) fn dir(&mut self) -> Result<Option<&Dir>, Error> {
         if self.path.as_os_str().is_empty() {
             return Ok(Some(self.root));
         }
@@ -46,10 +43,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes down; stays and says false when there is no such directory.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    pub fn enter(&mut self, name: &OsStr) -> Result<bool, Error> {
+    pub(super) fn enter(&mut self, name: &OsStr) -> Result<bool, Error> {
         let Some(below) = self
             .dir()?
             .map(|dir| dir.find_dir(name))
@@ -59,12 +53,13 @@ impl<'a> Cursor<'a> {
             return Ok(false);
         };
         self.path.push(name);
+        // Found by one name; from now on by the path, whose length is checked here.
         self.here = Some(below);
         Ok(true)
     }
 
     /// Goes up; at the root it stays.
-    pub fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.path.pop();
         self.here = None;
     }
