@@ -129,6 +129,9 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// What becomes of deletions in an unpacked archive.
     fn whiteouts(&self) -> Whiteouts;
 
+    /// True when unpacking goes on where an owner can't be set.
+    fn ignores_chown_errors(&self) -> bool;
+
     /// True when a child can be prepared before its parent is in the home.
     fn stages_without_parent(&self) -> bool;
 

@@ -20,6 +20,7 @@ pub struct Vfs {
     /// The homes of additional stores.
     others: Vec<Dir>,
     additional: Vec<PathBuf>,
+    ignore_chown_errors: bool,
 }
 
 impl Vfs {
@@ -42,6 +43,7 @@ impl Vfs {
             home,
             others,
             additional,
+            ignore_chown_errors: options.ignore_chown_errors,
         })
     }
 
@@ -90,6 +92,10 @@ impl Driver for Vfs {
 
     fn whiteouts(&self) -> Whiteouts {
         Whiteouts::Apply
+    }
+
+    fn ignores_chown_errors(&self) -> bool {
+        self.ignore_chown_errors
     }
 
     fn stages_without_parent(&self) -> bool {

@@ -226,6 +226,7 @@ impl Store {
         let mut incoming = HashingReader::new(diff, Algorithm::Sha256);
         let unpack_options = unpack::Options {
             limits: options.limits,
+            ignore_chown_errors: self.0.driver.ignores_chown_errors(),
             ..unpack::Options::new(self.0.driver.whiteouts())
         };
         let (compression, summary, diff_id, diff_size, recipe) = {

@@ -293,6 +293,10 @@ impl Driver for Overlay {
         }
     }
 
+    fn ignores_chown_errors(&self) -> bool {
+        self.ignore_chown_errors
+    }
+
     fn stages_without_parent(&self) -> bool {
         true
     }
