@@ -340,6 +340,26 @@ mod tests {
     }
 
     #[test]
+    fn encryption_is_set_up_when_it_is_used_and_only_then() {
+        let transport = Transport::new(RegistryOptions {
+            authorities: vec![
+                b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".to_vec(),
+            ],
+            ..RegistryOptions::default()
+        });
+        let client = |url: &str| transport.client(&Url::parse(url).unwrap()).map(drop);
+        client("http://127.0.0.1:1").unwrap();
+        let error = client("https://a.io").unwrap_err();
+        assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
+        client("http://127.0.0.1:1").unwrap();
+        let plain = Transport::new(RegistryOptions::default());
+        // Without CA certificates on the machine this is an error, never a panic.
+        if let Err(error) = plain.client(&Url::parse("https://a.io").unwrap()) {
+            assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
+        }
+    }
+
+    #[test]
     fn redirects_stay_encrypted() {
         let transport = Transport::new(RegistryOptions::default());
         let check = |from: &str, to: &str| {
