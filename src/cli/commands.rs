@@ -261,6 +261,11 @@ const PULL: &[Flag] = &[
         "Talk plain http to this registry (to loopback it always may)",
     ),
     switch("quiet", Some('q'), "Print nothing but the image ID"),
+    value(
+        "pull-lanes",
+        None,
+        "Layers that are fetched and unpacked at the same time (default 4)",
+    ),
 ];
 const NODE: &[Flag] = &[
     value("node-name", None, "Name of this node in Kubernetes"),
@@ -273,6 +278,11 @@ const NODE: &[Flag] = &[
         "http",
         None,
         "Address for health, readiness and metrics, as 127.0.0.1:9808",
+    ),
+    value(
+        "pull-lanes",
+        None,
+        "Layers that are fetched and unpacked at the same time (default 4)",
     ),
     value("driver-name", None, "CSI driver name"),
     value(

@@ -48,11 +48,8 @@ fn config(given: &Given) -> Result<Config, Failure> {
         })?;
         config.http_address = Some(address);
     }
-    if let Some(text) = session::text_variable("STRATA_PULL_LANES")? {
-        config.pulls.lanes = text.parse().map_err(|_| {
-            Failure::new(format!("STRATA_PULL_LANES: {text:?} is not a number"))
-                .advise("say how many layers may be in work at once, as 4")
-        })?;
+    if let Some(lanes) = session::pull_lanes(given)? {
+        config.pulls.lanes = lanes;
     }
     Ok(config)
 }

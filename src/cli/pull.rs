@@ -71,7 +71,11 @@ pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
         .map_err(|error| Failure::new("start threads").caused_by(&error))?;
     let handle = runtime.handle().clone();
     let transport = Transport::new(registry);
-    let puller = Puller::new(store, handle, transport, PullerOptions::default());
+    let mut options = PullerOptions::default();
+    if let Some(lanes) = session::pull_lanes(given)? {
+        options.lanes = lanes;
+    }
+    let puller = Puller::new(store, handle, transport, options);
     let pulled = puller.pull_here(&request);
     // Bars end before anything else is written.
     drop(request);

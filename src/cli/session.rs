@@ -31,6 +31,22 @@ pub fn text_variable(name: &str) -> Result<Option<String>, Failure> {
     })
 }
 
+/// How many layers may be in work at once, if it was said.
+///
+/// # Errors
+/// When it is no number, or 0.
+pub fn pull_lanes(given: &Given) -> Result<Option<usize>, Failure> {
+    let Some(text) = given.filled("pull-lanes") else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(lanes) if lanes > 0 => Ok(Some(lanes)),
+        _ => Err(Failure::new(format!(
+            "--pull-lanes: {text:?} is not a number above 0"
+        ))),
+    }
+}
+
 /// What decides about the configuration of a store.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ struct Scene {
     built: Built,
     template: std::path::PathBuf,
     has_image: bool,
-    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
     scratch: Scratch,
 }
 
@@ -57,8 +57,8 @@ impl Scene {
         } else {
             drop(Settings::below(&template, &binary()));
         }
-        let environment = match points {
-            Points::EveryOfOneLane => vec![("STRATA_PULL_LANES".to_owned(), "1".to_owned())],
+        let arguments = match points {
+            Points::EveryOfOneLane => vec!["--pull-lanes".to_owned(), "1".to_owned()],
             _ => Vec::new(),
         };
         println!("{name}: image {}", built.id);
@@ -68,7 +68,7 @@ impl Scene {
             built,
             template,
             has_image,
-            environment,
+            arguments,
             scratch,
         }
     }
@@ -88,11 +88,11 @@ impl Scene {
             .arg(self.template.join("."))
             .arg(place.path())
             .ok();
-        let settings = Settings::below(place.path(), &binary());
+        let mut settings = Settings::below(place.path(), &binary());
+        settings.arguments.clone_from(&self.arguments);
         let environment = fault
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .chain(self.environment.iter().cloned())
             .collect();
         let mut play = Play::new(&settings, environment, &self.reference);
         for step in steps {

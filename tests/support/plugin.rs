@@ -36,6 +36,8 @@ pub struct Settings {
     pub socket: PathBuf,
     pub log: PathBuf,
     pub environment: Vec<(String, String)>,
+    /// More arguments of `strata node`.
+    pub arguments: Vec<String>,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Settings {
             socket: folder.join("csi.sock"),
             log: folder.join("plugin.log"),
             environment: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Plugin {
             .args(["node", "--node-name", "node-one", "--kubelet-dir"])
             .arg(&settings.kubelet)
             .args(["--http", &http.to_string()])
+            .args(&settings.arguments)
             .env(
                 "CSI_ENDPOINT",
                 format!("unix://{}", settings.socket.display()),
