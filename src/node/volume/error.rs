@@ -6,7 +6,8 @@ use super::gate::Taken;
 use super::handle::ParseStoreIdError;
 use super::plan::Conflict;
 use crate::node::lanes::LaneError;
-use crate::{store, sys};
+use crate::store;
+use crate::sys;
 
 /// What a caller has to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
