@@ -7,7 +7,7 @@ fn archive(name: &str, contents: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, name.as_bytes());
-    put(100, b"0000644\00000000\00000000\0");
+    put(100, b"0000644\x000000000\x000000000\x00");
     put(
         124,
         format!("{:011o}\0{:011o}\0        0", contents.len(), 1_700_000_000).as_bytes(),
