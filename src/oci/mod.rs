@@ -2,7 +2,7 @@
 //!
 //! | File | What |
 //! |---|---|
-//! | [`reference`] | names of images, parsed and completed |
+//! | [`mod@reference`] | names of images, parsed and completed |
 //! | [`manifest`] | manifests, indexes, the choice of a platform |
 //! | [`image_config`] | the config blob; the layers' IDs in the store |
 //! | [`credentials`] | logins from auth files and pull secrets |
