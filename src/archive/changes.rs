@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
-use super::cursor::Cursor;
 use super::id_shift::IdMaps;
 use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
-use crate::sys::{Dir, Error};
+use crate::sys::{Cursor, Dir, Error};
 
 /// How a path differs; the numbers are those of Go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,7 +18,6 @@ pub mod tar;
 pub mod tar_split;
 pub mod unpack;
 
-mod cursor;
 mod lowers;
 mod names;
 

@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat, major, minor};
 
 use super::changes::{self, Change};
-use super::cursor::Cursor;
 use super::id_shift::IdMaps;
 use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
 use super::names;
 use super::tar::{self, Entry, Kind, Time};
-use crate::sys::{self, Dir};
+use crate::sys::{self, Cursor, Dir};
 
 /// Headers are small; they go out in pieces of this size.
 const OUTPUT_BUFFER: usize = 128 * 1024;

@@ -91,6 +91,23 @@ impl Dir {
         }
     }
 
+    /// Creates the directory at the absolute `path`, and its parents, with `mode`; one that is there is left alone.
+    ///
+    /// # Errors
+    /// When a part can't be created; parts created before stay.
+    pub fn ensure_path(path: impl AsRef<Path>, mode: u32) -> Result<(), Error> {
+        let path = path.as_ref();
+        let made = fault::change("mkdir", || Ok(fs::mkdir(path, Mode::from_raw_mode(mode))?));
+        match made {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::open_or_create(path, mode).map(drop)
+            }
+            Err(error) => Err(Error::new("create", path, error)),
+        }
+    }
+
     /// Wraps a descriptor of a directory; `path` is for messages.
     pub fn from_fd(fd: OwnedFd, path: impl Into<PathBuf>) -> Self {
         Self {

@@ -5,6 +5,7 @@
 //!
 //! | File | What |
 //! |---|---|
+//! | [`cursor`] | a place in a tree of any depth |
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
 //! | [`node`] | devices, modes and times by name; paths for which a directory is the root |
@@ -19,6 +20,7 @@
 //! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
 
+pub mod cursor;
 pub mod dir;
 pub mod error;
 pub mod fault;
@@ -35,6 +37,7 @@ pub mod tree;
 pub mod userns;
 pub mod xattr;
 
+pub use cursor::Cursor;
 pub use dir::{Dir, Entry};
 pub use error::Error;
 pub use file::{File, FileIdentity};

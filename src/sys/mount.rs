@@ -569,3 +569,92 @@ fn set_attributes(tree: &OwnedFd, flags: Flags) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with `l1` … `ln`, `upper`, `work` and `target`, in mounts of this thread's own.
+    fn layers(count: usize) -> (tempfile::TempDir, Overlay, PathBuf) {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test mounts: run it as root"
+        );
+        enter_private_namespace().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = folder.path().canonicalize().unwrap().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let overlay = Overlay {
+            lowers: (0..count)
+                .map(|number| path(&format!("l{number}")))
+                .collect(),
+            upper: Some((path("upper"), path("work"))),
+            options: vec!["volatile".to_owned(), "index=off".to_owned()],
+            context: None,
+            flags: Flags {
+                no_devices: true,
+                ..Flags::default()
+            },
+        };
+        let target = path("target");
+        (folder, overlay, target)
+    }
+
+    fn check_mounted(overlay: &Overlay, target: &Path) {
+        std::fs::write(target.join("written"), "").unwrap();
+        assert!(target.join("deep").exists());
+        let (upper, _) = overlay.upper.as_ref().unwrap();
+        assert!(upper.join("written").exists());
+        let found = place(target).unwrap().unwrap();
+        assert!(found.flags.no_devices && is_overlay(target).unwrap());
+        assert!(unmount_unused(target).unwrap());
+    }
+
+    #[test]
+    fn an_old_kernel_mounts_as_many_layers() {
+        let (_folder, overlay, target) = layers(500);
+        std::fs::write(overlay.lowers[499].join("deep"), "").unwrap();
+        overlay_in_one(&overlay, &target).unwrap();
+        check_mounted(&overlay, &target);
+    }
+
+    #[test]
+    fn the_kernel_takes_layers_one_by_one() {
+        let (_folder, mut overlay, target) = layers(3);
+        std::fs::write(overlay.lowers[2].join("deep"), "").unwrap();
+        assert!(takes_layers_one_by_one());
+        super::overlay(&overlay, &target).unwrap();
+        check_mounted(&overlay, &target);
+        overlay.lowers[1].push("missing");
+        let error = super::overlay(&overlay, &target).unwrap_err();
+        assert!(error.is_not_found(), "{error:?}");
+        assert!(!is_mount_point(&target).unwrap());
+    }
+
+    #[test]
+    fn an_old_kernel_binds_with_properties() {
+        let (_folder, overlay, target) = layers(1);
+        let flags = Flags {
+            read_only: true,
+            no_exec: true,
+            ..Flags::default()
+        };
+        bind_in_steps(&overlay.lowers[0], &target, flags).unwrap();
+        assert_eq!(place(&target).unwrap().unwrap().flags, flags);
+        assert!(unmount(&target).unwrap());
+    }
+
+    #[test]
+    fn a_view_is_seen_by_its_descriptor_alone() {
+        let (_folder, mut overlay, _target) = layers(2);
+        std::fs::write(overlay.lowers[1].join("deep"), "x").unwrap();
+        overlay.upper = None;
+        overlay.options.clear();
+        let view = overlay_view(&overlay, Path::new("view")).unwrap();
+        assert_eq!(view.read("deep").unwrap(), b"x");
+        assert_eq!(view.list().unwrap().len(), 1);
+    }
+}

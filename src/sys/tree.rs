@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::{Dir, Error, File, fault};
+use super::{Cursor, Dir, Error, File, fault};
 
 /// Copies everything in `from` into the empty directory `to`: contents, owners, modes, times, extended
 /// attributes, hard links, links and devices; of `to` itself mode, owner and attributes.
@@ -15,38 +15,54 @@ use super::{Dir, Error, File, fault};
 /// # Errors
 /// When something can't be read or written; a part is then there.
 pub fn copy(from: &Dir, to: &Dir) -> Result<(), Error> {
-    copy_dir(from, to, &mut HashMap::new(), to)
-}
-
-/// Where each inode with several names was copied to, as a path below the root of the copy.
-type Links = HashMap<u64, std::path::PathBuf>;
-
-fn copy_dir(from: &Dir, to: &Dir, links: &mut Links, root: &Dir) -> Result<(), Error> {
-    for entry in from.list()? {
+    let mut links = Links::new();
+    let (mut source, mut target) = (Cursor::new(from), Cursor::new(to));
+    let mut levels = vec![from.list()?.into_iter()];
+    while let Some(level) = levels.last_mut() {
+        let Some(entry) = level.next() else {
+            levels.pop();
+            // Last, as what is made in a directory changes its time.
+            if let (Some(from), Some(to)) = (source.dir()?, target.dir()?) {
+                finish_dir(from, to)?;
+            }
+            source.leave();
+            target.leave();
+            continue;
+        };
         let name = entry.name.as_os_str();
-        let Some(stat) = from.stat(name)? else {
+        let below = target.path().join(name);
+        let (Some(here), Some(there)) = (source.dir()?, target.dir()?) else {
+            continue;
+        };
+        let Some(stat) = here.stat(name)? else {
             continue;
         };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if !is_dir && stat.st_nlink > 1 {
             if let Some(first) = links.get(&stat.st_ino) {
-                to.hard_link(name, root, first)?;
+                there.hard_link(name, to, first)?;
                 continue;
             }
-            let below = to
-                .path()
-                .strip_prefix(root.path())
-                .unwrap_or(to.path())
-                .join(name);
-            links.insert(stat.st_ino, below);
+            links.insert(stat.st_ino, below.clone());
         }
-        copy_entry(from, to, name, &stat)?;
-        if is_dir {
-            let (source, target) = (from.open_dir(name)?, to.open_dir(name)?);
-            copy_dir(&source, &target, links, root)?;
+        copy_entry(here, there, name, &stat)?;
+        if !is_dir {
+            finish(here, there, name, &stat)?;
+        } else if source.enter(name)? {
+            if !target.enter(name)? {
+                return Err(Error::new("open", to.path().join(&below), Errno::NOENT));
+            }
+            let names = source.dir()?.map(Dir::list).transpose()?;
+            levels.push(names.unwrap_or_default().into_iter());
         }
-        finish(from, to, name, &stat)?;
     }
+    Ok(())
+}
+
+/// Where each inode with several names was copied to, as a path below the root of the copy.
+type Links = HashMap<u64, std::path::PathBuf>;
+
+fn finish_dir(from: &Dir, to: &Dir) -> Result<(), Error> {
     let stat = from.stat_self()?;
     to.set_owner("", stat.st_uid, stat.st_gid)?;
     to.set_mode(stat.st_mode & 0o7777)?;
@@ -192,8 +208,7 @@ mod tests {
 
     #[test]
     fn a_copy_keeps_links_holes_modes_times_and_attributes() {
-        // Not below /tmp, which may be a tmpfs without user attributes.
-        let folder = tempfile::tempdir_in(".").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let root = Dir::open(folder.path()).unwrap();
         for name in ["from", "to"] {
             root.create_dir(name, 0o700).unwrap();

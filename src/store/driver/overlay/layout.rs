@@ -11,6 +11,7 @@
 //! <home>/<id>/empty/         the only lower of a layer without parent
 //! ```
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::store::driver::DriverError;
@@ -82,12 +83,28 @@ pub fn is_short_name(name: &str) -> bool {
             .all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
 }
 
+/// Reads one of a layer's small files, most of them with one call.
+fn find(layer: &Dir, name: &str) -> Result<Option<Vec<u8>>, sys::Error> {
+    let Some(mut file) = layer.find_file(name)? else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; 4096];
+    let read = file
+        .read(&mut bytes)
+        .map_err(|error| sys::Error::new("read", file.path(), error))?;
+    bytes.truncate(read);
+    if read == 4096 {
+        bytes.extend(file.read_all()?);
+    }
+    Ok(Some(bytes))
+}
+
 /// The short name of the layer whose directory this is; `None` when its file is missing or damaged.
 ///
 /// # Errors
 /// When the file can't be read.
 pub fn short_name(layer: &Dir) -> Result<Option<String>, sys::Error> {
-    let Some(bytes) = layer.find(LINK)? else {
+    let Some(bytes) = find(layer, LINK)? else {
         return Ok(None);
     };
     Ok(String::from_utf8(bytes)
@@ -100,7 +117,7 @@ pub fn short_name(layer: &Dir) -> Result<Option<String>, sys::Error> {
 /// # Errors
 /// When the file can't be read.
 pub fn lower_layers(layer: &Dir) -> Result<Option<Vec<String>>, sys::Error> {
-    let Some(bytes) = layer.find(LOWER_LAYERS)? else {
+    let Some(bytes) = find(layer, LOWER_LAYERS)? else {
         return Ok(None);
     };
     let Ok(text) = String::from_utf8(bytes) else {
@@ -115,7 +132,7 @@ pub fn lower_layers(layer: &Dir) -> Result<Option<Vec<String>>, sys::Error> {
 /// # Errors
 /// When the file can't be read.
 pub fn lower_short_names(layer: &Dir) -> Result<Option<Vec<String>>, sys::Error> {
-    let Some(bytes) = layer.find(LOWER)? else {
+    let Some(bytes) = find(layer, LOWER)? else {
         return Ok(None);
     };
     let Ok(text) = String::from_utf8(bytes) else {

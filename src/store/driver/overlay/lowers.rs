@@ -4,11 +4,29 @@
 //! the files `link` where a short link is lost. Newer peers repair none of this and older ones only a part.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use rustix::fs::{FileType, Stat};
 
 use super::Overlay;
 use super::layout::{self, DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS};
 use crate::store::driver::{Driver, DriverError};
 use crate::sys::Dir;
+
+/// What the children of a layer have in common. It is read once for as long as the layer's `diff` is the same directory,
+/// as many volumes have one image.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// Which state of the layer's `diff`: inode and time of change.
+    diff: (u64, i64, u64),
+    /// The text of their `lower`.
+    pub(super) lower: String,
+    /// The text of their `lower-layers`.
+    pub(super) lower_layers: String,
+}
+
+/// Chains of this many layers are remembered.
+const MAX_CHAINS: usize = 1024;
 
 /// The layers below one.
 #[derive(Debug)]
@@ -61,8 +79,42 @@ impl Overlay {
         Err(layout::damaged(child, reason))
     }
 
-    /// The `lower` and `lower-layers` of a child of `parent`.
-    pub(super) fn child_lowers(&self, parent: &str) -> Result<(String, String), DriverError> {
+    /// What a child of `parent` gets from it: its lists, and what its root directory shall be like.
+    pub(super) fn chain(&self, parent: &str) -> Result<(Arc<Chain>, Stat), DriverError> {
+        let stat = self.stat_diff(parent)?;
+        let diff = (stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
+        let lock = || self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chain) = lock().get(parent).filter(|chain| chain.diff == diff) {
+            return Ok((Arc::clone(chain), stat));
+        }
+        let (lower, lower_layers) = self.child_lowers(parent)?;
+        let chain = Arc::new(Chain {
+            diff,
+            lower,
+            lower_layers,
+        });
+        let mut chains = lock();
+        if chains.len() >= MAX_CHAINS {
+            chains.clear();
+        }
+        chains.insert(parent.to_owned(), Arc::clone(&chain));
+        Ok((chain, stat))
+    }
+
+    fn stat_diff(&self, id: &str) -> Result<Stat, DriverError> {
+        super::check(id)?;
+        let name = Path::new(id).join(DIFF);
+        for home in self.homes() {
+            match home.stat(&name)? {
+                Some(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => return Ok(stat),
+                Some(_) => return Err(layout::damaged(id, "its diff is no directory")),
+                None => {}
+            }
+        }
+        Err(DriverError::Missing(id.to_owned()))
+    }
+
+    fn child_lowers(&self, parent: &str) -> Result<(String, String), DriverError> {
         let dir = self.layer(parent)?;
         let mut ids = self.lowers_of(parent, &dir)?.ids;
         let mut names = vec![self.short_name(parent, &dir)?];

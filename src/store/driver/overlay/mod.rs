@@ -14,13 +14,14 @@ mod mount;
 mod options;
 mod probe;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
@@ -32,6 +33,7 @@ use crate::archive::{Whiteouts, pack};
 use crate::store::time::Time;
 use crate::sys::{self, Dir};
 use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, WORK};
+use lowers::Chain;
 
 /// Says whether a mount program has made the home's layers, whose marks the kernel does not know.
 const HAS_MOUNT_PROGRAM: &str = ".has-mount-program";
@@ -52,6 +54,7 @@ pub struct Overlay {
     is_rootless: bool,
     /// Layers that this process made or healed.
     whole: Mutex<HashSet<String>>,
+    chains: Mutex<HashMap<String, Arc<Chain>>>,
 }
 
 impl Overlay {
@@ -102,6 +105,7 @@ impl Overlay {
             max_lowers: options.max_lowers,
             is_rootless: sys::userns::is_rootless()?,
             whole: Mutex::default(),
+            chains: Mutex::default(),
         })
     }
 
@@ -174,26 +178,17 @@ impl Overlay {
             .ok_or_else(|| layout::damaged(id, "its file link was not written"))
     }
 
-    fn write_lowers(&self, at: &Dir, parent: &str) -> Result<[sys::File; 2], DriverError> {
-        let (lower, lower_layers) = self.child_lowers(parent)?;
-        Ok([
-            at.write_new(LOWER, lower.as_bytes(), 0o644)?,
-            at.write_new(LOWER_LAYERS, lower_layers.as_bytes(), 0o644)?,
-        ])
-    }
-
     /// Gives the root of a layer's contents the mode and owner that its parent's has.
-    fn inherit_root(&self, diff: &Dir, parent: &str) -> Result<(), DriverError> {
-        let stat = self.content(parent)?.stat_self()?;
-        if (stat.st_uid, stat.st_gid) != (0, 0) {
-            match diff.set_owner("", stat.st_uid, stat.st_gid) {
+    fn inherit_root(&self, diff: &Dir, parent: &Stat) -> Result<(), DriverError> {
+        if (parent.st_uid, parent.st_gid) != (0, 0) {
+            match diff.set_owner("", parent.st_uid, parent.st_gid) {
                 Err(error)
                     if self.ignore_chown_errors
                         && error.kind() == std::io::ErrorKind::PermissionDenied => {}
                 result => result?,
             }
         }
-        Ok(diff.set_mode(stat.st_mode & 0o7777)?)
+        Ok(diff.set_mode(parent.st_mode & 0o7777)?)
     }
 
     /// Whole trees compared, as a layer has to be with one that is not the next below.
@@ -224,6 +219,13 @@ impl Overlay {
             .map(|lower| self.content(lower))
             .collect()
     }
+}
+
+fn write_lowers(at: &Dir, chain: &Chain) -> Result<[sys::File; 2], DriverError> {
+    Ok([
+        at.write_new(LOWER, chain.lower.as_bytes(), 0o644)?,
+        at.write_new(LOWER_LAYERS, chain.lower_layers.as_bytes(), 0o644)?,
+    ])
 }
 
 /// Makes the files and their names in `dir` durable.
@@ -257,8 +259,9 @@ impl Driver for Overlay {
         let mut files = Vec::with_capacity(3);
         match parent {
             Some(parent) if !options.parent_comes_later => {
-                self.inherit_root(&diff, parent)?;
-                files.extend(self.write_lowers(at, parent)?);
+                let (chain, root) = self.chain(parent)?;
+                self.inherit_root(&diff, &root)?;
+                files.extend(write_lowers(at, &chain)?);
             }
             Some(_) => diff.set_mode(0o555)?,
             None => {
@@ -277,10 +280,11 @@ impl Driver for Overlay {
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
+        let (chain, root) = self.chain(parent)?;
         if inherit_root {
-            self.inherit_root(&at.open_dir(DIFF)?, parent)?;
+            self.inherit_root(&at.open_dir(DIFF)?, &root)?;
         }
-        sync_all(&self.write_lowers(at, parent)?, at)
+        sync_all(&write_lowers(at, &chain)?, at)
     }
 
     fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError> {

@@ -79,7 +79,7 @@ impl Overlay {
         }
         // Older peers remove the mount point when they unmount; and it must be there before the overlay
         // is made: a volatile one that can't be attached leaves its mark and can't be made again.
-        drop(Dir::open_or_create(at, 0o700)?);
+        Dir::ensure_path(at, 0o700)?;
         match sys::mount::overlay(&plan.mount, at) {
             Ok(()) => Ok(at.to_owned()),
             Err(error) => self.explain(&plan, error),

@@ -6,11 +6,11 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{Dir, Error};
+use super::{Dir, Error};
 
 /// A directory of a tree, opened when it is looked into.
 #[derive(Debug)]
-pub(super) struct Cursor<'a> {
+pub struct Cursor<'a> {
     root: &'a Dir,
     path: PathBuf,
     here: Option<Dir>,
@@ -18,7 +18,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// At the root.
-    pub(super) fn new(root: &'a Dir) -> Self {
+    pub fn new(root: &'a Dir) -> Self {
         Self {
             root,
             path: PathBuf::new(),
@@ -27,12 +27,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where it is, relative to the root.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The directory; `None` when it has vanished.
-    pub(super) fn dir(&mut self) -> Result<Option<&Dir>, Error> {
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn dir(&mut self) -> Result<Option<&Dir>, Error> {
         if self.path.as_os_str().is_empty() {
             return Ok(Some(self.root));
         }
@@ -43,7 +46,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes down; stays and says false when there is no such directory.
-    pub(super) fn enter(&mut self, name: &OsStr) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn enter(&mut self, name: &OsStr) -> Result<bool, Error> {
         let Some(below) = self
             .dir()?
             .map(|dir| dir.find_dir(name))
@@ -53,13 +59,12 @@ impl<'a> Cursor<'a> {
             return Ok(false);
         };
         self.path.push(name);
-        // Found by one name; from now on by the path, whose length is checked here.
         self.here = Some(below);
         Ok(true)
     }
 
     /// Goes up; at the root it stays.
-    pub(super) fn leave(&mut self) {
+    pub fn leave(&mut self) {
         self.path.pop();
         self.here = None;
     }
