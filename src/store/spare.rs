@@ -33,11 +33,7 @@ pub fn replace(
             refill(name, contents.len(), spares);
             Ok(identity)
         }
-        Ok(identity) => {
-            keep(name, contents.len(), spares);
-            Ok(identity)
-        }
-        Err(error) => Err(error),
+        result => result,
     }
 }
 
@@ -69,8 +65,8 @@ fn replace_through_spare(
     Ok(identity)
 }
 
-/// Makes sure that the spare is large enough for what the file may become.
-fn keep(name: &str, len: usize, spares: &Dir) {
+/// Makes sure, after a save of `len` bytes, that the spare is large enough for what the file may become.
+pub fn keep(name: &str, len: usize, spares: &Dir) {
     let size = match spares.stat(Path::new(name)) {
         Ok(Some(stat)) => stat.st_size.unsigned_abs(),
         _ => 0,

@@ -8,7 +8,7 @@ use super::last_write::LastWrite;
 use super::spare;
 use super::table::{Record, Table};
 use crate::sys::record_lock::{Access, RecordLock};
-use crate::sys::{Dir, Durability, FileIdentity};
+use crate::sys::{Dir, Durability, FileIdentity, StagedFile};
 
 /// One kind of record of one store.
 #[derive(Debug)]
@@ -33,6 +33,17 @@ struct State<R> {
     identities: Vec<Option<FileIdentity>>,
     /// The files assign a name twice; a writer should save the resolved table.
     has_conflicts: bool,
+}
+
+/// Files of one table that were written ahead of their save.
+#[derive(Debug, Default)]
+pub struct Ahead<'a>(Vec<(usize, StagedFile<'a>)>);
+
+impl<'a> Ahead<'a> {
+    fn take(&mut self, number: usize) -> Option<StagedFile<'a>> {
+        let at = self.0.iter().position(|(own, _)| *own == number)?;
+        Some(self.0.swap_remove(at).1)
+    }
 }
 
 impl<R: Record> TableFile<R> {
@@ -165,7 +176,28 @@ impl<R: Record> TableFile<R> {
         Ok(result)
     }
 
-    /// Saves the files whose `dirty` is set.
+    /// Writes the files whose `dirty` is set aside, and waits for no disk: when several tables are saved,
+    /// the first sync pays for all. What can't be written now is left to [`TableFile::save`].
+    pub fn write_ahead(&self, dirty: &[bool]) -> Ahead<'_> {
+        let mut ahead = Ahead::default();
+        for (number, file) in self.files.iter().enumerate() {
+            if dirty.get(number).copied().unwrap_or(false) {
+                let text = self.state().table.text(number);
+                let staged = self.dir.stage_file(file, &text).and_then(|staged| {
+                    staged.start_writeback()?;
+                    Ok(staged)
+                });
+                match staged {
+                    Ok(staged) => ahead.0.push((number, staged)),
+                    // Most likely a full disk: the save has a spare for that, or reports it.
+                    Err(error) => tracing::debug!(file, %error, "not written ahead"),
+                }
+            }
+        }
+        ahead
+    }
+
+    /// Saves the files whose `dirty` is set: those written ahead as they were then.
     ///
     /// The token is stamped first: a crash in between makes others reload the old file for nothing,
     /// while the other order would leave them with stale data.
@@ -175,7 +207,12 @@ impl<R: Record> TableFile<R> {
     /// # Errors
     /// When a file can't be written. Files before it are saved; the table is reloaded by the next call
     /// of [`TableFile::enter`].
-    pub fn save(&self, lock: &RecordLock, dirty: &[bool]) -> Result<(), Error> {
+    pub fn save(
+        &self,
+        lock: &RecordLock,
+        dirty: &[bool],
+        ahead: &mut Ahead<'_>,
+    ) -> Result<(), Error> {
         let token = LastWrite::stamp(lock)?;
         // Set again only when all is saved: a failure makes the next user load what is on disk.
         self.state_mut().token = None;
@@ -183,11 +220,21 @@ impl<R: Record> TableFile<R> {
             if !dirty.get(number).copied().unwrap_or(false) {
                 continue;
             }
-            let text = self.state().table.text(number);
-            let identity = match &self.spares {
-                Some(spares) => spare::replace(&self.dir, file, &text, self.durability, spares)?,
-                None => self.dir.replace(file, &text, self.durability)?,
+            let identity = match (ahead.take(number), &self.spares) {
+                (Some(staged), _) => staged.publish(file, self.durability)?,
+                (None, Some(spares)) => {
+                    let text = self.state().table.text(number);
+                    spare::replace(&self.dir, file, &text, self.durability, spares)?
+                }
+                (None, None) => {
+                    let text = self.state().table.text(number);
+                    self.dir.replace(file, &text, self.durability)?
+                }
             };
+            if let Some(spares) = &self.spares {
+                let len = usize::try_from(identity.size).unwrap_or(usize::MAX);
+                spare::keep(file, len, spares);
+            }
             self.state_mut().identities[number] = Some(identity);
         }
         let mut state = self.state_mut();

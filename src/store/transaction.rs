@@ -14,7 +14,7 @@ use super::layer::record::LayerRecord;
 use super::mounts::MountRecord;
 use super::staging;
 use super::table::{Record, Row, Table};
-use super::table_file::TableFile;
+use super::table_file::{Ahead, TableFile};
 use crate::sys::record_lock::{Access, RecordLock};
 
 /// Which kinds a change locks.
@@ -76,6 +76,8 @@ pub struct Edit<'a, R> {
     has_removals: bool,
     /// Removed rows that stay in the file until what points at them is saved.
     removed: Vec<Row<R>>,
+    /// What was written ahead of the save.
+    ahead: Ahead<'a>,
 }
 
 impl<'a, R: Record> Edit<'a, R> {
@@ -90,6 +92,7 @@ impl<'a, R: Record> Edit<'a, R> {
             has_additions: false,
             has_removals: false,
             removed: Vec::new(),
+            ahead: Ahead::default(),
         })
     }
 
@@ -149,9 +152,17 @@ impl<'a, R: Record> Edit<'a, R> {
         self.dirty.contains(&true)
     }
 
+    /// Starts the save, unless it will have two halves.
+    fn write_ahead(&mut self) {
+        if self.is_dirty() && !(self.has_additions && self.has_removals) {
+            self.ahead = self.file.write_ahead(&self.dirty);
+        }
+    }
+
     fn save(&mut self) -> Result<(), Error> {
         if self.is_dirty() {
-            self.file.save(&self.lock, &self.dirty)?;
+            let mut ahead = std::mem::take(&mut self.ahead);
+            self.file.save(&self.lock, &self.dirty, &mut ahead)?;
             self.note_saved();
             self.dirty = [false; 2];
         }
@@ -167,7 +178,8 @@ impl<'a, R: Record> Edit<'a, R> {
     /// Writes the files that this transaction has written once more, as the table is now.
     fn save_again(&mut self) -> Result<(), Error> {
         if self.saved.contains(&true) {
-            self.file.save(&self.lock, &self.saved)?;
+            self.file
+                .save(&self.lock, &self.saved, &mut Ahead::default())?;
         }
         Ok(())
     }
@@ -200,7 +212,9 @@ impl<'a, R: Record> Edit<'a, R> {
             }
             mark
         });
-        let result = self.file.save(&self.lock, &self.dirty);
+        let result = self
+            .file
+            .save(&self.lock, &self.dirty, &mut Ahead::default());
         self.file.change(|table| table.roll_back(mark));
         self.removed = removed;
         self.note_saved();
@@ -223,6 +237,7 @@ impl<'a, R: Record> Edit<'a, R> {
         self.has_additions = mark.has_additions;
         self.has_removals = mark.has_removals;
         self.removed.truncate(mark.removed);
+        self.ahead = Ahead::default();
     }
 }
 
@@ -448,6 +463,15 @@ impl<'a> Transaction<'a> {
     /// Saves what was changed: the thing before the pointer when adding, the pointer before the thing
     /// when deleting, both when a batch does both.
     pub(super) fn save(&mut self) -> Result<(), Error> {
+        if let Some(layers) = self.layers.as_mut() {
+            layers.write_ahead();
+        }
+        if let Some(images) = self.images.as_mut() {
+            images.write_ahead();
+        }
+        if let Some(containers) = self.containers.as_mut() {
+            containers.write_ahead();
+        }
         if self.is_durable && self.has_adopted {
             self.store.driver.sync_home()?;
         }

@@ -41,4 +41,4 @@ pub use cursor::Cursor;
 pub use dir::{Dir, Entry};
 pub use error::Error;
 pub use file::{File, FileIdentity};
-pub use replace::Durability;
+pub use replace::{Durability, StagedFile};

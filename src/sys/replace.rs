@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Dir, Error, FileIdentity};
+use super::{Dir, Error, File, FileIdentity};
 
 /// What must survive a loss of power once the call has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,14 +16,89 @@ pub enum Durability {
     Durable,
 }
 
-impl Dir {
-    /// Replaces `name` by a file of mode 0600 with these contents.
-    ///
-    /// The contents are written to `.tmp-<name>-<random>` in the same directory, synced as
-    /// `durability` asks, and renamed over `name`: a reader sees the old or the new file.
+/// New contents of a file, written aside and not visible yet. Dropped instead of published, they are
+/// removed.
+#[derive(Debug)]
+pub struct StagedFile<'a> {
+    dir: &'a Dir,
+    temporary: String,
+    file: File,
+    is_published: bool,
+}
+
+impl StagedFile<'_> {
+    /// Starts writing the contents to disk without waiting: what is synced next pays for both.
     ///
     /// # Errors
-    /// When a step fails; the old file is then untouched, and the temporary one is removed.
+    /// When the kernel refuses.
+    pub fn start_writeback(&self) -> Result<(), Error> {
+        self.file.start_writeback()
+    }
+
+    /// Syncs the contents as `durability` asks and renames them over `name`.
+    ///
+    /// # Errors
+    /// When a step fails; the old file is then untouched.
+    pub fn publish(
+        mut self,
+        name: impl AsRef<Path>,
+        durability: Durability,
+    ) -> Result<FileIdentity, Error> {
+        if durability != Durability::None {
+            self.file.sync_data()?;
+        }
+        let identity = self.file.identity()?;
+        self.dir.rename(&self.temporary, self.dir, name)?;
+        self.is_published = true;
+        if durability == Durability::Durable {
+            self.dir.sync()?;
+        }
+        Ok(identity)
+    }
+}
+
+impl Drop for StagedFile<'_> {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // Another error is on its way; a left-over name is garbage that is found later.
+            drop(self.dir.remove_file(&self.temporary));
+        }
+    }
+}
+
+impl Dir {
+    /// Writes new contents for the file `name`, of mode 0600, to `.tmp-<name>-<random>` beside it.
+    ///
+    /// # Errors
+    /// When they can't be written; nothing is then left.
+    pub fn stage_file(
+        &self,
+        name: impl AsRef<Path>,
+        contents: &[u8],
+    ) -> Result<StagedFile<'_>, Error> {
+        let temporary = format!(
+            ".tmp-{}-{:016x}",
+            name.as_ref().display(),
+            super::dir::random_u64()
+        );
+        let file = self.create_file(&temporary, 0o600)?;
+        let mut staged = StagedFile {
+            dir: self,
+            temporary,
+            file,
+            is_published: false,
+        };
+        match staged.file.write_all(contents) {
+            Ok(()) => Ok(staged),
+            Err(error) => Err(Error::new("write", staged.file.path(), error)),
+        }
+    }
+
+    /// Replaces `name` by a file of mode 0600 with these contents, synced as `durability` asks: a reader
+    /// sees the old or the new file.
+    ///
+    /// # Errors
+    /// When a step fails; the old file is then untouched, and nothing else is left.
     pub fn replace(
         &self,
         name: impl AsRef<Path>,
@@ -31,40 +106,7 @@ impl Dir {
         durability: Durability,
     ) -> Result<FileIdentity, Error> {
         let name = name.as_ref();
-        let temporary = format!(".tmp-{}-{:016x}", name.display(), super::dir::random_u64());
-        let result = self
-            .write_aside(temporary.as_ref(), contents, durability)
-            .and_then(|identity| {
-                self.rename(&temporary, self, name)?;
-                Ok(identity)
-            });
-        let identity = match result {
-            Ok(identity) => identity,
-            Err(error) => {
-                // The first error is the one to report; a left-over name is harmless garbage.
-                drop(self.remove_file(&temporary));
-                return Err(error);
-            }
-        };
-        if durability == Durability::Durable {
-            self.sync()?;
-        }
-        Ok(identity)
-    }
-
-    fn write_aside(
-        &self,
-        name: &Path,
-        contents: &[u8],
-        durability: Durability,
-    ) -> Result<FileIdentity, Error> {
-        let mut file = self.create_file(name, 0o600)?;
-        file.write_all(contents)
-            .map_err(|error| Error::new("write", self.path().join(name), error))?;
-        if durability != Durability::None {
-            file.sync_data()?;
-        }
-        file.identity()
+        self.stage_file(name, contents)?.publish(name, durability)
     }
 }
 
