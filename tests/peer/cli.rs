@@ -265,7 +265,7 @@ const SCRIPT: &[&[&str]] = &[
     &["layer", "-j", "l"],
     &["layer", "bas"],
     &["image", "-j", "i1"],
-    &["exists", "c"],
+    &["exists", "con"],
     &["exists", "-i", "-l", "i1"],
     &["exists", "-ic", "i1", "cont"],
     &["get-names", "base"],
