@@ -137,11 +137,13 @@ impl Store {
             Some(run_spares),
             Durability::None,
         );
+        let staging = Staging::new(own.ensure_dir("staging", 0o700)?);
+        staging.reserve();
         let image_run = config.run_root.join(format!("{name}-images"));
         let inner = Inner {
             container_run: folder(&run, "containers")?,
             image_run,
-            staging: Staging::new(own.ensure_dir("staging", 0o700)?),
+            staging,
             driver,
             layers,
             mounts,

@@ -1,11 +1,9 @@
 //! Spare files: room set aside so that a full disk never stops a delete.
 //!
 //! Beside each record file lies a preallocated one. When the disk is full, the new contents are
-//! written into the spare in place, synced, and renamed over the record file; the spare is refilled
-//! from the blocks that the old file gave back. A ballast file that is released when needed does not
-//! do: a writing pod takes the room first.
-
-use std::path::Path;
+//! written into the spare in place, synced, and the two change names: the old file is the new spare.
+//! Its blocks are never free, so that no writing pod can take them, and what a deletion leaves is
+//! smaller and fits. (A ballast file that is released when needed does not do: the pod is faster.)
 
 use crate::sys::{Dir, Durability, Error, FileIdentity};
 
@@ -58,8 +56,15 @@ fn replace_through_spare(
         file.sync_data()?;
     }
     let identity = file.identity()?;
-    spares.rename(name, dir, name)?;
-    if durability == Durability::Durable {
+    match spares.exchange(name, dir, name) {
+        // No record file yet, or a file system that can't exchange.
+        Err(error) if error.is_not_found() || error.errno() == Some(libc::EINVAL) => {
+            spares.rename(name, dir, name)?;
+        }
+        result => result?,
+    }
+    if durability != Durability::None {
+        // The spare is overwritten in place: the disk must not know it as the record file by then.
         dir.sync()?;
     }
     Ok(identity)
@@ -67,7 +72,7 @@ fn replace_through_spare(
 
 /// Makes sure, after a save of `len` bytes, that the spare is large enough for what the file may become.
 pub fn keep(name: &str, len: usize, spares: &Dir) {
-    let size = match spares.stat(Path::new(name)) {
+    let size = match spares.stat(name) {
         Ok(Some(stat)) => stat.st_size.unsigned_abs(),
         _ => 0,
     };
@@ -77,17 +82,13 @@ pub fn keep(name: &str, len: usize, spares: &Dir) {
     }
 }
 
-/// Allocates the spare anew. A failure is only logged: the disk is full, and the change itself is
-/// saved.
+/// Enlarges the spare. A failure is only logged: the disk is full, and the change itself is saved. What
+/// the spare has by then is kept; its size never exceeds what is allocated.
 fn refill(name: &str, len: usize, spares: &Dir) {
     let filled = spares
         .ensure_file(name, 0o600)
         .and_then(|file| file.allocate(wanted(len)));
     if let Err(error) = filled {
-        tracing::warn!(file = name, %error, "no room is set aside for a full disk");
-        // What was allocated of a larger size would be trusted as room that isn't there.
-        if let Err(error) = spares.remove_file_if_found(name) {
-            tracing::warn!(file = name, %error, "the incomplete spare file stays");
-        }
+        tracing::warn!(file = name, %error, "little room is set aside for a full disk");
     }
 }

@@ -2,34 +2,46 @@
 //!
 //! ```text
 //! <graph root>/strata/staging/<area>.lock   held while the process lives
-//! <graph root>/strata/staging/<area>/<n>    a layer in the making, or a deleted one
+//! <graph root>/strata/staging/<area>.<n>    a layer in the making, or a deleted one
 //! ```
 //!
 //! An area belongs to one opened store. Its lock file appears locked (an unnamed file is locked, then
 //! linked), so an area whose lock can be had is a dead process's, and is removed.
+//!
+//! On a disk that has no room even for an empty file, a process deletes in the area [`RESERVE`], whose
+//! lock file is made when the store is opened and stays.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 
 use crate::sys::dir::random_u64;
 use crate::sys::record_lock::RecordLock;
 use crate::sys::{Dir, Error, FileIdentity};
 
+const RESERVE: &str = "reserve";
+
 /// The staging folder of a graph root; the area is made when first needed.
 #[derive(Debug)]
 pub struct Staging {
     folder: Arc<Dir>,
-    area: Mutex<Option<Arc<Area>>>,
+    area: Mutex<Areas>,
 }
 
-/// A folder of this process.
+#[derive(Debug, Default)]
+struct Areas {
+    own: Option<Arc<Area>>,
+    /// Given back as soon as its entries are gone.
+    reserve: Weak<Area>,
+}
+
+/// The names of this process.
 #[derive(Debug)]
 struct Area {
     folder: Arc<Dir>,
     name: String,
-    dir: Dir,
     next: AtomicU64,
     /// Held until the process ends.
     _lock: RecordLock,
@@ -37,16 +49,19 @@ struct Area {
 
 impl Drop for Area {
     fn drop(&mut self) {
-        // Entries keep the area alive, so it is empty unless a removal failed: the next process that
+        if self.name == RESERVE {
+            return;
+        }
+        // Entries keep the area alive, so there are none unless a removal failed: the next process that
         // opens the store tries again.
-        let removed = self
-            .folder
-            .remove_dir(&self.name)
-            .and_then(|()| self.folder.remove_file(format!("{}.lock", self.name)));
-        if let Err(error) = removed {
+        if let Err(error) = self.folder.remove_file(lock_name(&self.name)) {
             tracing::debug!(%error, "the staging area is left to the next process");
         }
     }
+}
+
+fn lock_name(area: &str) -> String {
+    format!("{area}.lock")
 }
 
 /// A name in the area, with nothing under it yet or with something that is to be removed.
@@ -63,16 +78,44 @@ impl Staging {
     pub fn new(folder: Dir) -> Self {
         Self {
             folder: Arc::new(folder),
-            area: Mutex::new(None),
+            area: Mutex::default(),
+        }
+    }
+
+    /// Sets aside what a deletion on a full disk needs; what can't be had is only logged.
+    pub fn reserve(&self) {
+        if let Err(error) = self.folder.ensure_file(lock_name(RESERVE), 0o600) {
+            tracing::debug!(%error, "no staging area is set aside for a full disk");
         }
     }
 
     fn area(&self) -> Result<Arc<Area>, Error> {
-        let mut area = self.area.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(area) = area.as_ref() {
-            return Ok(Arc::clone(area));
+        let mut areas = self.area.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(area) = areas.own.clone().or_else(|| areas.reserve.upgrade()) {
+            return Ok(area);
         }
         self.remove_leftovers()?;
+        match self.new_area() {
+            Err(error) if error.is_no_space() => {
+                let lock = self.dead_owner(RESERVE, &[])?.ok_or(error)?;
+                let reserve = Arc::new(self.area_of(RESERVE.to_owned(), lock));
+                areas.reserve = Arc::downgrade(&reserve);
+                Ok(reserve)
+            }
+            result => Ok(Arc::clone(areas.own.insert(Arc::new(result?)))),
+        }
+    }
+
+    fn area_of(&self, name: String, lock: RecordLock) -> Area {
+        Area {
+            folder: Arc::clone(&self.folder),
+            name,
+            next: AtomicU64::new(0),
+            _lock: lock,
+        }
+    }
+
+    fn new_area(&self) -> Result<Area, Error> {
         let name = format!("{:016x}", random_u64());
         let file = self.folder.create_unnamed_file(0o600)?;
         let lock = match RecordLock::try_exclusive(file)? {
@@ -82,18 +125,8 @@ impl Staging {
                 return Err(Error::new("lock", file.path(), busy));
             }
         };
-        self.folder.link_file(lock.file(), format!("{name}.lock"))?;
-        self.folder.create_dir(&name, 0o700)?;
-        let dir = self.folder.open_dir(&name)?;
-        let made = Arc::new(Area {
-            folder: Arc::clone(&self.folder),
-            name,
-            dir,
-            next: AtomicU64::new(0),
-            _lock: lock,
-        });
-        *area = Some(Arc::clone(&made));
-        Ok(made)
+        self.folder.link_file(lock.file(), lock_name(&name))?;
+        Ok(self.area_of(name, lock))
     }
 
     /// A new name. Nothing is created.
@@ -102,7 +135,8 @@ impl Staging {
     /// When the area can't be made.
     pub fn entry(&self) -> Result<Entry, Error> {
         let area = self.area()?;
-        let name = area.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let number = area.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}.{number}", area.name);
         Ok(Entry { area, name })
     }
 
@@ -111,20 +145,30 @@ impl Staging {
     /// # Errors
     /// When the folder can't be read or something can't be removed.
     pub fn remove_leftovers(&self) -> Result<(), Error> {
-        let entries = self.folder.list()?;
-        for entry in &entries {
+        let mut areas = BTreeMap::<String, Vec<String>>::new();
+        for entry in self.folder.list()? {
             let Some(name) = entry.name.to_str() else {
                 continue;
             };
-            let (area, lock_name) = match name.strip_suffix(".lock") {
-                Some(area) => (area.to_owned(), name.to_owned()),
-                None => (name.to_owned(), format!("{name}.lock")),
-            };
-            let Some(lock) = self.dead_owner(&lock_name, &area)? else {
+            let (area, rest) = name.split_once('.').unwrap_or((name, ""));
+            let names = areas.entry(area.to_owned()).or_default();
+            if rest != "lock" {
+                names.push(name.to_owned());
+            }
+        }
+        for (area, names) in areas {
+            if area == RESERVE && names.is_empty() {
+                continue;
+            }
+            let Some(lock) = self.dead_owner(&area, &names)? else {
                 continue;
             };
-            self.folder.remove_tree(&area)?;
-            self.folder.remove_file_if_found(&lock_name)?;
+            for name in &names {
+                self.folder.remove_tree(name)?;
+            }
+            if area != RESERVE {
+                self.folder.remove_file_if_found(lock_name(&area))?;
+            }
             drop(lock);
         }
         Ok(())
@@ -132,19 +176,26 @@ impl Staging {
 
     /// The lock of an area whose owner is gone.
     ///
-    /// An area without a lock file is being removed, or its owner died between two removals: it is
+    /// An area without a lock file is being removed, or its owner could not remove everything: it is
     /// locked by making the lock file anew.
-    fn dead_owner(&self, lock_name: &str, area: &str) -> Result<Option<RecordLock>, Error> {
-        if self.folder.stat(lock_name)?.is_none() && self.folder.stat(area)?.is_none() {
-            return Ok(None);
+    fn dead_owner(&self, area: &str, names: &[String]) -> Result<Option<RecordLock>, Error> {
+        let lock_name = lock_name(area);
+        if self.folder.stat(&lock_name)?.is_none() {
+            let mut is_found = false;
+            for name in names {
+                is_found |= self.folder.stat(name)?.is_some();
+            }
+            if !is_found {
+                return Ok(None);
+            }
         }
-        let file = self.folder.ensure_file(lock_name, 0o600)?;
+        let file = self.folder.ensure_file(&lock_name, 0o600)?;
         let Ok(lock) = RecordLock::try_exclusive(file)? else {
             return Ok(None);
         };
         // Somebody else may have removed the file before we had the lock.
         let ours = FileIdentity::from(&lock.file().stat()?).inode;
-        match self.folder.identity(lock_name)? {
+        match self.folder.identity(&lock_name)? {
             Some(found) if found.inode == ours => Ok(Some(lock)),
             _ => Ok(None),
         }
@@ -154,7 +205,7 @@ impl Staging {
 impl Entry {
     /// The folder that the name is in.
     pub fn folder(&self) -> &Dir {
-        &self.area.dir
+        &self.area.folder
     }
 
     /// The name.
@@ -167,8 +218,8 @@ impl Entry {
     /// # Errors
     /// When it exists, or can't be made.
     pub fn create_dir(&self) -> Result<Dir, Error> {
-        self.area.dir.create_dir(&self.name, 0o700)?;
-        self.area.dir.open_dir(&self.name)
+        self.area.folder.create_dir(&self.name, 0o700)?;
+        self.area.folder.open_dir(&self.name)
     }
 
     /// Moves what is at `from` in `dir` here, to be removed; false when nothing is there.
@@ -176,7 +227,7 @@ impl Entry {
     /// # Errors
     /// When it can't be moved; it is then where it was.
     pub fn take_in(&self, dir: &Dir, from: impl AsRef<Path>) -> Result<bool, Error> {
-        match dir.rename(from, &self.area.dir, &self.name) {
+        match dir.rename(from, &self.area.folder, &self.name) {
             Ok(()) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -186,7 +237,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Err(error) = self.area.dir.remove_tree(&self.name) {
+        if let Err(error) = self.area.folder.remove_tree(&self.name) {
             // The area keeps it; the next process that opens the store tries again.
             tracing::warn!(error = %Chain(&error), "something deleted could not be removed yet");
         }
@@ -234,6 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn the_reserve_is_emptied_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let staging = Staging::new(dir.try_clone().unwrap());
+        staging.reserve();
+        dir.create_dir("reserve.0", 0o700).unwrap();
+        let held = staging.dead_owner(RESERVE, &[]).unwrap();
+        assert!(held.is_some());
+        staging.remove_leftovers().unwrap();
+        assert_eq!(names(&dir), 2);
+        drop(held);
+        staging.remove_leftovers().unwrap();
+        assert_eq!(names(&dir), 1);
+    }
+
+    #[test]
     fn only_the_areas_of_the_dead_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let dir = Dir::open(folder.path()).unwrap();
@@ -243,7 +310,9 @@ mod tests {
         dir.create_dir("dead", 0o700).unwrap();
         dir.write_new("dead/file", b"x", 0o600).unwrap();
         dir.write_new("dead.lock", b"", 0o600).unwrap();
-        dir.create_dir("unlocked", 0o700).unwrap();
+        dir.create_dir("gone.0", 0o700).unwrap();
+        dir.write_new("gone.lock", b"", 0o600).unwrap();
+        dir.create_dir("unlocked.1", 0o700).unwrap();
         Staging::new(dir.try_clone().unwrap())
             .remove_leftovers()
             .unwrap();

@@ -397,6 +397,24 @@ impl Dir {
         )
     }
 
+    /// Lets two existing names change places.
+    ///
+    /// # Errors
+    /// When one is missing, or the file system can't (`EINVAL`); nothing has then changed.
+    pub fn exchange(
+        &self,
+        name: impl AsRef<Path>,
+        other_dir: &Self,
+        other: impl AsRef<Path>,
+    ) -> Result<(), Error> {
+        self.rename_with(
+            name.as_ref(),
+            other_dir,
+            other.as_ref(),
+            fs::RenameFlags::EXCHANGE,
+        )
+    }
+
     fn rename_with(
         &self,
         from: &Path,

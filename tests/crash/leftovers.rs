@@ -67,9 +67,7 @@ pub fn assert_none(settings: &Settings, image: Option<&Built>, checked: &Checked
 
 /// Whether anything lies in a staging area.
 pub fn has_staged(staging: &Path) -> bool {
-    names(staging)
-        .iter()
-        .any(|area| !names(&staging.join(area)).is_empty())
+    names(staging).iter().any(|name| !name.ends_with(".lock"))
 }
 
 fn records(file: &Path) -> Vec<Value> {

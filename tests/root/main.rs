@@ -11,5 +11,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod full_disk;
 mod retries;
 mod volumes;

@@ -89,14 +89,11 @@ impl TestStore {
         let staging = self.folder.path().join("graph/strata/staging");
         for entry in std::fs::read_dir(staging).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
-                assert_eq!(
-                    std::fs::read_dir(&path).unwrap().count(),
-                    0,
-                    "{}",
-                    path.display()
-                );
-            }
+            assert!(
+                path.extension() == Some("lock".as_ref()),
+                "{}",
+                path.display()
+            );
         }
     }
 }
