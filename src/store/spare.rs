@@ -27,9 +27,7 @@ pub fn replace(
 ) -> Result<FileIdentity, Error> {
     match dir.replace(name, contents, durability) {
         Err(error) if error.is_no_space() => {
-            let identity = replace_through_spare(dir, name, contents, durability, spares, error)?;
-            refill(name, contents.len(), spares);
-            Ok(identity)
+            replace_through_spare(dir, name, contents, durability, spares, error)
         }
         result => result,
     }
