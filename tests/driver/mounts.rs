@@ -185,6 +185,27 @@ fn a_home_that_is_bound_over_itself_takes_and_gives_layers() {
     assert_eq!(mount::mount_id(&folder).unwrap(), None);
 }
 
+/// A program was killed between mounting and recording it. The next one mounted again, above it, and unmounted one of
+/// the two; the other went to the trash with the layer, where nothing could remove it.
+#[test]
+fn a_mount_that_nobody_recorded_is_taken_over_and_goes_with_its_layer() {
+    let home = Home::overlay();
+    home.layer("base", None, &[("file", "base")]);
+    let merged = home.mount("base");
+    assert_eq!(home.mount("base"), merged);
+    home.unmount("base");
+    assert!(!home.driver.is_mounted(&merged).unwrap());
+    home.mount("base");
+    home.discard("base");
+    let graph = home.layer_path("base");
+    let graph = graph.ancestors().nth(2).unwrap();
+    let left = mount_table::read().unwrap();
+    let left = left
+        .iter()
+        .filter(|line| line.mount_point.starts_with(graph) && line.mount_point.ends_with("merged"));
+    assert_eq!(left.count(), 0);
+}
+
 /// What peers mounted below a home that was bound over itself later is in the table, but nobody sees it.
 #[test]
 fn a_hidden_mount_does_not_count() {

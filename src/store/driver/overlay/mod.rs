@@ -337,6 +337,9 @@ impl Driver for Overlay {
         let Some(layer) = self.home.find_dir(id)? else {
             return Ok(false);
         };
+        // One that nobody recorded, as its maker died: it would move along and keep the trash busy for ever.
+        let mount_point = self.default_mount_point(id);
+        while sys::mount::is_overlay(&mount_point)? && sys::mount::unmount(&mount_point)? {}
         self.whole().remove(id);
         let short = layout::short_name(&layer)?;
         if let Some(short) = &short

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{DIFF, EMPTY, WORK};
 use super::{Overlay, options};
-use crate::store::driver::{DriverError, MountOptions};
+use crate::store::driver::{Driver, DriverError, MountOptions};
 use crate::sys::mount::Overlay as OverlayMount;
 use crate::sys::{self, Dir};
 
@@ -70,6 +70,11 @@ impl Overlay {
         at: &Path,
         options: &MountOptions,
     ) -> Result<PathBuf, DriverError> {
+        if at == self.default_mount_point(id) && sys::mount::is_overlay(at)? {
+            // Of somebody who died before it was recorded. A second one would share its upper directory; peers take
+            // what is there as well.
+            return Ok(at.to_owned());
+        }
         let plan = self.plan(id, options)?;
         let home = self.home.path();
         if at.starts_with(home) && !self.skip_mount_home && !sys::mount::is_mount_point(home)? {
