@@ -85,7 +85,15 @@ impl Store {
     /// When it is unknown, or can't be saved. Afterwards, when something could not be unmounted or moved
     /// away: the container is then gone, and the rest is found by [`Store::collect_garbage`].
     pub fn delete_container(&self, key: &str) -> Result<(), Error> {
-        let key = key.to_owned();
+        let result = self.delete_known_container(key.to_owned());
+        if matches!(result, Err(Error::NotA { .. })) && super::id::is_hex(key) {
+            // Whoever asks again after a crash gets the layer deleted, which no other ID leads to.
+            self.delete_remains(key)?;
+        }
+        result
+    }
+
+    fn delete_known_container(&self, key: String) -> Result<(), Error> {
         self.write(Scope::ALL, move |transaction| {
             let container = transaction.containers().find(&key).ok_or(Error::NotA {
                 kind: Kind::Container,
