@@ -142,7 +142,7 @@ impl From<io::Error> for Failure {
 }
 
 fn detached_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
-    let context = match fault::change("fsopen", || Ok(new_context()?)) {
+    let context = match new_context() {
         Err(error) if is_missing_call(&error) => return Err(Failure::OldKernel),
         result => result?,
     };
@@ -152,8 +152,10 @@ fn detached_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     }
 }
 
-fn new_context() -> Result<OwnedFd, Errno> {
-    mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+fn new_context() -> io::Result<OwnedFd> {
+    fault::change("fsopen", || {
+        Ok(mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?)
+    })
 }
 
 /// True for calls that the kernel lacks. Old sandboxes answer EPERM to what they don't know.
@@ -383,8 +385,11 @@ pub fn make_private(path: &Path) -> Result<(), Error> {
 /// When the kernel refuses; it needs CAP_SYS_ADMIN.
 pub fn detached(path: &Path) -> Result<Dir, Error> {
     let fail = |error: io::Error| Error::new("clone the mount of", path, error);
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = mount::open_tree(CWD, path, flags).map_err(|errno| fail(errno.into()))?;
+    let tree = fault::change("open_tree", || {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(mount::open_tree(CWD, path, flags)?)
+    })
+    .map_err(fail)?;
     Ok(Dir::from_fd(open_root(&tree).map_err(fail)?, path))
 }
 

@@ -1,6 +1,8 @@
 //! The plugin is killed before and after each call that changes something, started again, and asked
 //! again as the kubelet does: every call succeeds in the end, and nothing is left over.
 //!
+//! Whether the hook counts the right calls is compared with strace, which also kills a program that has no hook.
+//!
 //! Built with the feature `fault`, by `make test`. `STRATA_CRASH_SAMPLE=N` takes each N-th point only, `STRATA_CRASH_SEED`
 //! repeats the random points of a run.
 
@@ -15,9 +17,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod counting;
+mod cycle;
 mod leftovers;
 mod points;
 mod script;
+mod trace;
 
 use points::Points;
 use script::Step;
@@ -74,4 +79,28 @@ fn a_parallel_pull_survives_a_kill_at_random_points() {
         Points::Random(300),
         &[Step::PublishPulling, Step::Write, Step::Unpublish],
     );
+}
+
+/// The hook counts the calls that the kernel gets, and no others: with overlays.
+#[test]
+fn the_hook_counts_what_strace_sees_with_overlays() {
+    counting::compare("overlay");
+}
+
+/// The same with copied directories.
+#[test]
+fn the_hook_counts_what_strace_sees_with_copies() {
+    counting::compare("vfs");
+}
+
+/// The same in a plugin.
+#[test]
+fn the_hook_counts_what_strace_sees_in_a_plugin() {
+    counting::compare_plugin();
+}
+
+/// A program without the hook, killed by strace.
+#[test]
+fn a_program_without_the_hook_survives_kills_by_strace() {
+    counting::kill();
 }

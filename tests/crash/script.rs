@@ -63,6 +63,11 @@ impl<'a> Play<'a> {
         play
     }
 
+    /// The plugin's process.
+    pub fn process(&self) -> u32 {
+        self.plugin.as_ref().expect("a plugin runs").process()
+    }
+
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
