@@ -266,6 +266,21 @@ const PULL: &[Flag] = &[
         None,
         "Layers that are fetched and unpacked at the same time (default 4)",
     ),
+    value(
+        "max-image-size",
+        None,
+        "How large the files of an image may be together, as 20G (default 128G)",
+    ),
+    value(
+        "max-layer-size",
+        None,
+        "How large a layer may be as it is fetched (default 64G)",
+    ),
+    value(
+        "max-layer-files",
+        None,
+        "How many files a layer may have (default 10000000)",
+    ),
 ];
 const NODE: &[Flag] = &[
     value("node-name", None, "Name of this node in Kubernetes"),
@@ -283,6 +298,21 @@ const NODE: &[Flag] = &[
         "pull-lanes",
         None,
         "Layers that are fetched and unpacked at the same time (default 4)",
+    ),
+    value(
+        "max-image-size",
+        None,
+        "How large the files of an image may be together, as 20G (default 128G)",
+    ),
+    value(
+        "max-layer-size",
+        None,
+        "How large a layer may be as it is fetched (default 64G)",
+    ),
+    value(
+        "max-layer-files",
+        None,
+        "How many files a layer may have (default 10000000)",
     ),
     value("driver-name", None, "CSI driver name"),
     value(

@@ -48,8 +48,6 @@ fn config(given: &Given) -> Result<Config, Failure> {
         })?;
         config.http_address = Some(address);
     }
-    if let Some(lanes) = session::pull_lanes(given)? {
-        config.pulls.lanes = lanes;
-    }
+    session::limit_pulls(given, &mut config.pulls)?;
     Ok(config)
 }

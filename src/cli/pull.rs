@@ -72,9 +72,7 @@ pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
     let handle = runtime.handle().clone();
     let transport = Transport::new(registry);
     let mut options = PullerOptions::default();
-    if let Some(lanes) = session::pull_lanes(given)? {
-        options.lanes = lanes;
-    }
+    session::limit_pulls(given, &mut options)?;
     let puller = Puller::new(store, handle, transport, options);
     let pulled = puller.pull_here(&request);
     // Bars end before anything else is written.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use super::grammar::Given;
+use crate::oci::pull::PullerOptions;
 use crate::store::{Config, Environment, Store};
 
 /// A variable that is set and not empty.
@@ -31,18 +32,44 @@ pub fn text_variable(name: &str) -> Result<Option<String>, Failure> {
     })
 }
 
-/// How many layers may be in work at once, if it was said.
+/// Lanes and limits of pulls, where they were said.
 ///
 /// # Errors
-/// When it is no number, or 0.
-pub fn pull_lanes(given: &Given) -> Result<Option<usize>, Failure> {
-    let Some(text) = given.filled("pull-lanes") else {
+/// When one is no number, or 0.
+pub fn limit_pulls(given: &Given, options: &mut PullerOptions) -> Result<(), Failure> {
+    if let Some(lanes) = amount(given, "pull-lanes")? {
+        options.lanes = usize::try_from(lanes).unwrap_or(usize::MAX);
+    }
+    let limits = &mut options.limits;
+    for (flag, limit) in [
+        ("max-image-size", &mut limits.unpacked_bytes),
+        ("max-layer-size", &mut limits.blob_bytes),
+        ("max-layer-files", &mut limits.entries),
+    ] {
+        if let Some(amount) = amount(given, flag)? {
+            *limit = amount;
+        }
+    }
+    Ok(())
+}
+
+/// A number above 0, perhaps with K, M, G or T for powers of 1024.
+fn amount(given: &Given, flag: &str) -> Result<Option<u64>, Failure> {
+    let Some(text) = given.filled(flag) else {
         return Ok(None);
     };
-    match text.parse() {
-        Ok(lanes) if lanes > 0 => Ok(Some(lanes)),
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        Some(b'T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let amount: Option<u64> = digits.parse().ok();
+    match amount.and_then(|amount| amount.checked_mul(1 << shift)) {
+        Some(amount) if amount > 0 => Ok(Some(amount)),
         _ => Err(Failure::new(format!(
-            "--pull-lanes: {text:?} is not a number above 0"
+            "--{flag}: {text:?} is not a number above 0"
         ))),
     }
 }

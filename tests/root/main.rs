@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod full_disk;
 mod retries;
 mod volumes;
