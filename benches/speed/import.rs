@@ -101,7 +101,7 @@ pub fn measure(extent: Extent, table: &mut Table) {
     );
 }
 
-/// Files like those of real images: text that compresses to about a third, from 1 kB to 4 MB.
+/// Files from 1 kB to 4 MB, words with something random between them.
 /// Returns the size of the compressed layers in MB.
 fn write_layout(layout: &Path, megabytes: usize) -> usize {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
@@ -121,8 +121,8 @@ fn write_layout(layout: &Path, megabytes: usize) -> usize {
     for number in 0..4 {
         // Every directory has an entry: what is implied only has the time of its unpacking.
         let mut layer = Layer::new().dir(&format!("layer{number}"));
-        // Eight random bytes to about sixteen of words: gzip gets to about a half of it.
-        let wanted = megabytes * 1_000_000 / 4 * 100 / 55;
+        // Four random bytes to some twenty of words: gzip gets to about three quarters.
+        let wanted = megabytes * 1_000_000 / 4 * 100 / 72;
         let mut made = 0;
         let mut file = 0;
         while made < wanted {
