@@ -49,6 +49,7 @@ use crate::telemetry;
 pub fn run() -> ExitCode {
     let mut output = Output::new();
     let outcome = dispatch(&mut output);
+    session::leave();
     let finished = output.finish();
     let code = match outcome.and_then(|code| finished.map(|()| code)) {
         Ok(code) => code,

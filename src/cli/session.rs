@@ -3,11 +3,15 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use super::failure::Failure;
 use super::grammar::Given;
 use crate::oci::pull::PullerOptions;
 use crate::store::{Config, Environment, Store};
+
+/// The store that the command works on.
+static OPENED: OnceLock<Store> = OnceLock::new();
 
 /// A variable that is set and not empty.
 fn variable(name: &str) -> Option<OsString> {
@@ -133,5 +137,15 @@ pub fn config(given: &Given) -> Result<Config, Failure> {
 /// # Errors
 /// See [`config`]; or when it can't be opened.
 pub fn open(given: &Given) -> Result<Store, Failure> {
-    Store::open(config(given)?).map_err(|error| Failure::open(&error))
+    let store = Store::open(config(given)?).map_err(|error| Failure::open(&error))?;
+    // A second store of one process is dropped by whoever opened it.
+    drop(OPENED.set(store.clone()));
+    Ok(store)
+}
+
+/// Leaves the store without freeing its records: the process ends.
+pub fn leave() {
+    if let Some(store) = OPENED.get() {
+        store.leave();
+    }
 }

@@ -174,6 +174,17 @@ impl Staging {
         Ok(())
     }
 
+    /// Gives the area back now: for a process that ends without dropping its store.
+    pub fn leave(&self) {
+        let own = self
+            .area
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .own
+            .take();
+        drop(own);
+    }
+
     /// The lock of an area whose owner is gone.
     ///
     /// An area without a lock file is being removed, or its owner could not remove everything: it is

@@ -1,11 +1,11 @@
 //! [`Table`]: all records of one kind, indexed by ID and name, with the bytes that they were read as.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::value::RawValue;
 
 use super::{id, json};
@@ -35,7 +35,7 @@ pub struct Row<R> {
     /// What the row says.
     pub record: Arc<R>,
     /// The JSON text of the row, with the keys that `R` does not know.
-    text: Arc<str>,
+    text: Text,
     /// Which of the table's files it lives in.
     pub(super) file: usize,
 }
@@ -44,8 +44,30 @@ impl<R> Clone for Row<R> {
     fn clone(&self) -> Self {
         Self {
             record: Arc::clone(&self.record),
-            text: Arc::clone(&self.text),
+            text: self.text.clone(),
             file: self.file,
+        }
+    }
+}
+
+/// The JSON text of a row: a part of the file that it was read from, or a text of its own.
+#[derive(Clone, Debug)]
+struct Text {
+    whole: Arc<String>,
+    part: Range<usize>,
+}
+
+impl Text {
+    fn get(&self) -> &str {
+        &self.whole[self.part.clone()]
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self {
+            part: 0..text.len(),
+            whole: Arc::new(text),
         }
     }
 }
@@ -126,14 +148,20 @@ impl<R: Record> Table<R> {
     ///
     /// # Errors
     /// When the text is broken or has an unusable ID; the table is then to be thrown away.
-    pub fn absorb(&mut self, file: usize, text: &[u8]) -> Result<Absorbed, ParseTableError> {
+    pub fn absorb(
+        &mut self,
+        file: usize,
+        text: impl Into<Vec<u8>>,
+    ) -> Result<Absorbed, ParseTableError> {
         let mut absorbed = Absorbed::default();
+        let text = String::from_utf8(text.into())
+            .map_err(|_| serde_json::Error::custom("it is not UTF-8"))?;
         if text.is_empty() {
             return Ok(absorbed);
         }
-        let rows: Vec<&RawValue> = serde_json::from_slice(text)?;
-        for row in rows {
-            let record: R = serde_json::from_str(row.get())?;
+        let whole = Arc::new(text);
+        let mut elements = Elements::begin(&whole)?;
+        while let Some((record, part)) = elements.next::<R>()? {
             if !id::is_safe(record.id()) {
                 return Err(ParseTableError::Id(record.id().to_owned()));
             }
@@ -143,9 +171,13 @@ impl<R: Record> Table<R> {
             for name in record.names() {
                 absorbed.has_conflicts |= self.release_name(name);
             }
+            let text = Text {
+                whole: Arc::clone(&whole),
+                part,
+            };
             self.push(Row {
                 record: Arc::new(record),
-                text: row.get().into(),
+                text,
                 file,
             });
         }
@@ -217,7 +249,7 @@ impl<R: Record> Table<R> {
             if let Some(names) = record.names_mut() {
                 names.retain(|own| own != name);
             }
-            let text = rewrite(Some(&row.text), &record);
+            let text = rewrite(Some(row.text.get()), &record);
             self.place(
                 at,
                 Row {
@@ -276,7 +308,7 @@ impl<R: Record> Table<R> {
             .and_then(|at| Some((at, self.take(at)?)))
         {
             Some((at, old)) => {
-                let text = rewrite(Some(&old.text), &record);
+                let text = rewrite(Some(old.text.get()), &record);
                 self.place(
                     at,
                     Row {
@@ -306,14 +338,14 @@ impl<R: Record> Table<R> {
     /// The JSON array of the rows of one file: unchanged rows are the bytes that they were.
     pub fn text(&self, file: usize) -> Vec<u8> {
         let rows = || self.rows.values().filter(|row| row.file == file);
-        let size: usize = rows().map(|row| row.text.len() + 1).sum();
+        let size: usize = rows().map(|row| row.text.part.len() + 1).sum();
         let mut text = Vec::with_capacity(size + 2);
         text.push(b'[');
         for row in rows() {
             if text.len() > 1 {
                 text.push(b',');
             }
-            text.extend_from_slice(row.text.as_bytes());
+            text.extend_from_slice(row.text.get().as_bytes());
         }
         text.push(b']');
         text
@@ -325,8 +357,68 @@ impl<R: Record> Table<R> {
     }
 }
 
+/// The elements of a JSON array, each with the place of its text: read once, where a list of raw values
+/// would read everything twice.
+struct Elements<'a> {
+    text: &'a str,
+    at: usize,
+    is_first: bool,
+}
+
+impl<'a> Elements<'a> {
+    fn begin(text: &'a str) -> Result<Self, serde_json::Error> {
+        let mut elements = Self {
+            text,
+            at: 0,
+            is_first: true,
+        };
+        match elements.take() {
+            Some(b'[') => Ok(elements),
+            _ => Err(serde_json::Error::custom("it is no array")),
+        }
+    }
+
+    fn peek(&mut self) -> Option<u8> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        self.at += rest.iter().take_while(|byte| blank(byte)).count();
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self) -> Option<u8> {
+        let byte = self.peek();
+        self.at += usize::from(byte.is_some());
+        byte
+    }
+
+    /// The next element; none at the end of the array, which is to be the end of the text.
+    fn next<T: DeserializeOwned>(
+        &mut self,
+    ) -> Result<Option<(T, Range<usize>)>, serde_json::Error> {
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return match self.peek() {
+                None => Ok(None),
+                Some(_) => Err(serde_json::Error::custom("something follows the array")),
+            };
+        }
+        if !self.is_first && self.take() != Some(b',') {
+            return Err(serde_json::Error::custom("it ends within the array"));
+        }
+        self.is_first = false;
+        self.peek();
+        let start = self.at;
+        let mut values = serde_json::Deserializer::from_str(&self.text[start..]).into_iter();
+        let value = values
+            .next()
+            .unwrap_or_else(|| Err(serde_json::Error::custom("it ends within the array")))?;
+        self.at += values.byte_offset();
+        Ok(Some((value, start..self.at)))
+    }
+}
+
 /// The JSON text of `record`, with the keys of `old` that its type does not know.
-fn rewrite<R: Record>(old: Option<&str>, record: &R) -> Arc<str> {
+fn rewrite<R: Record>(old: Option<&str>, record: &R) -> Text {
     let mut text = json::to_string(record)
         .expect("records are structs with string keys, which always can be JSON");
     let unknown = old

@@ -150,7 +150,7 @@ impl<R: Record> TableFile<R> {
                 continue;
             }
             let text = self.dir.find(file)?.unwrap_or_default();
-            let absorbed = table.absorb(number, &text).map_err(|source| Error::Load {
+            let absorbed = table.absorb(number, text).map_err(|source| Error::Load {
                 path: self.dir.path().join(Path::new(file)),
                 source: Arc::new(source),
             })?;
