@@ -94,7 +94,10 @@ impl Staging {
         if let Some(area) = areas.own.clone().or_else(|| areas.reserve.upgrade()) {
             return Ok(area);
         }
-        self.remove_leftovers()?;
+        // What a dead process left and can't be removed yet must not stop the living.
+        if let Err(error) = self.remove_leftovers() {
+            tracing::warn!(%error, "what a dead process left in the staging area stays for now");
+        }
         match self.new_area() {
             Err(error) if error.is_no_space() => {
                 let lock = self.dead_owner(RESERVE, &[])?.ok_or(error)?;

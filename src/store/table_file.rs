@@ -46,6 +46,13 @@ impl<'a> Ahead<'a> {
     }
 }
 
+impl<R> TableFile<R> {
+    /// Makes the next [`TableFile::enter`] load what is on disk.
+    pub fn forget(&self) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).token = None;
+    }
+}
+
 impl<R: Record> TableFile<R> {
     /// A table in `dir`. `files` are read in order; the first is where records go by default.
     pub fn new(
@@ -89,7 +96,7 @@ impl<R: Record> TableFile<R> {
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State<R>> {
-        // A panic in a writer leaves `token` unset or the table whole: both are fine.
+        // A panic in a writer unsets the token: the table is loaded anew.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 

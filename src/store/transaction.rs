@@ -78,6 +78,17 @@ pub struct Edit<'a, R> {
     removed: Vec<Row<R>>,
     /// What was written ahead of the save.
     ahead: Ahead<'a>,
+    /// The table in memory is what is on disk.
+    is_settled: bool,
+}
+
+impl<R> Drop for Edit<'_, R> {
+    fn drop(&mut self) {
+        // A panic: what is in memory was never saved, and must not be saved by the next change.
+        if !self.is_settled {
+            self.file.forget();
+        }
+    }
 }
 
 impl<'a, R: Record> Edit<'a, R> {
@@ -93,6 +104,7 @@ impl<'a, R: Record> Edit<'a, R> {
             has_removals: false,
             removed: Vec::new(),
             ahead: Ahead::default(),
+            is_settled: false,
         })
     }
 
@@ -538,16 +550,17 @@ impl<'a> Transaction<'a> {
     }
 
     /// Forgets how to undo, releases the locks, and gives what is to be removed.
-    pub(super) fn finish(self) -> Vec<staging::Entry> {
-        fn settle<R: Record>(edit: Option<&Edit<'_, R>>) {
+    pub(super) fn finish(mut self) -> Vec<staging::Entry> {
+        fn settle<R: Record>(edit: Option<&mut Edit<'_, R>>) {
             if let Some(edit) = edit {
                 edit.file.change(Table::settle);
+                edit.is_settled = true;
             }
         }
-        settle(self.layers.as_ref());
-        settle(self.mounts.as_ref());
-        settle(self.images.as_ref());
-        settle(self.containers.as_ref());
+        settle(self.layers.as_mut());
+        settle(self.mounts.as_mut());
+        settle(self.images.as_mut());
+        settle(self.containers.as_mut());
         self.trash
     }
 }

@@ -192,6 +192,10 @@ fn run(store: &Inner, batch: Vec<Job>) -> Vec<staging::Entry> {
             }
             answer(&job.answer, Err(error.clone()));
         }
+        // Mounts that were made or taken down are what they are, whatever became of the records.
+        if let Err(error) = transaction.save_mounts() {
+            tracing::error!(%error, "the table of mounts could not be saved");
+        }
         if let Err(again) = undone {
             tracing::error!(%error, %again, "a failed change could not be taken back");
         }

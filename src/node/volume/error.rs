@@ -169,7 +169,7 @@ impl Error {
                 Conflict::Unknown => Kind::NotFound,
                 Conflict::Stranger => Kind::Unable,
                 Conflict::Definition { .. } | Conflict::Flags { .. } => Kind::Differs,
-                Conflict::Target { .. } | Conflict::SecondTarget => Kind::InUse,
+                Conflict::Target { .. } | Conflict::SecondTarget | Conflict::Deleted => Kind::InUse,
             },
             Self::OtherStore { .. } | Self::NotFound { .. } => Kind::NotFound,
             Self::Published { .. } => Kind::InUse,

@@ -100,6 +100,13 @@ pub enum Conflict {
     /// The volume must exist and does not.
     #[error("there is no such volume in this store")]
     Unknown,
+    /// It is at the target, but its container was deleted by another tool: a new volume mounted over it
+    /// would hide the running pod's data.
+    #[error(
+        "it is published at this target, but another tool has deleted it from the store: its pod keeps \
+         its files until it ends"
+    )]
+    Deleted,
     /// Another tool's container has the volume's ID.
     #[error("a container that is no volume has its ID")]
     Stranger,
@@ -142,6 +149,11 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
     match &found.volume {
         FoundVolume::Stranger => return Err(Conflict::Stranger),
         FoundVolume::Absent if !wanted.may_create => return Err(Conflict::Unknown),
+        FoundVolume::Absent
+            if matches!(found.target, FoundTarget::Published(_)) || found.has_other_targets =>
+        {
+            return Err(Conflict::Deleted);
+        }
         FoundVolume::Absent => steps.extend([Step::Create, Step::Mount]),
         FoundVolume::Present {
             definition,

@@ -145,8 +145,34 @@ impl Volumes {
                 recovery.removed += 1;
             }
         }
+        self.record_mounts(&layers)?;
         self.metrics.set_targets(recovery.targets);
         Ok(recovery)
+    }
+
+    /// Records the mounts of volumes that a kill left unrecorded: a peer that knows nothing of a mount
+    /// would mount the same files a second time.
+    fn record_mounts(&self, layers: &HashMap<String, String>) -> Result<(), Error> {
+        let recorded = self
+            .store
+            .mount_points()
+            .map_err(in_store("read the mounts"))?;
+        for (container, layer) in layers {
+            let place = self.place(container, layer);
+            let is_recorded = recorded.contains_key(layer);
+            if is_recorded
+                || !place.starts_with(self.home.path())
+                || self.mounted(container, layer)?.is_none()
+                || self.store.peek_container(container).is_none()
+            {
+                continue;
+            }
+            let mounting = self.mounting(container, layer, super::Lifecycle::Ephemeral);
+            self.store
+                .mount_at(container, &place, &mounting.options)
+                .map_err(in_store("record the mount of a volume"))?;
+        }
+        Ok(())
     }
 
     /// Fills the index. Only mounts on the devices of volumes are looked at more closely: any other below

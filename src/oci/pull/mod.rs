@@ -360,16 +360,23 @@ impl Puller {
         };
         let has_layers = image.layer.is_empty() || self.has_layer(&image.layer)?;
         let fits = match platform {
-            None => true,
-            Some(platform) => self.is_for(&image, platform)?,
+            // Pulled for another platform on purpose, it must not be taken for this host's.
+            None => self.is_for(&image, &Platform::host(), true)?,
+            Some(platform) => self.is_for(&image, platform, false)?,
         };
         Ok((has_layers && fits).then_some(image))
     }
 
-    fn is_for(&self, image: &ImageRecord, platform: &Platform) -> Result<bool, PullError> {
+    /// True when the image's configuration says that it is for `platform`; `unsaid` when it has none.
+    fn is_for(
+        &self,
+        image: &ImageRecord,
+        platform: &Platform,
+        unsaid: bool,
+    ) -> Result<bool, PullError> {
         let key = format!("sha256:{}", image.id);
         if !image.big_data_names.contains(&key) {
-            return Ok(false);
+            return Ok(unsaid);
         }
         let bytes = self.0.store.big_data(Kind::Image, &image.id, &key)?;
         Ok(ImageConfig::parse(&bytes).is_ok_and(|config| platform.accepts(&config.platform)))
