@@ -145,7 +145,10 @@ impl Volumes {
                 recovery.removed += 1;
             }
         }
-        self.record_mounts(&layers)?;
+        // With broken records nothing new is mounted by anybody; what is published stays served.
+        if let Err(error) = self.record_mounts(&layers) {
+            tracing::warn!(%error, "mounts that a kill left unrecorded stay so");
+        }
         self.metrics.set_targets(recovery.targets);
         Ok(recovery)
     }
