@@ -49,7 +49,10 @@ impl<'a> Ahead<'a> {
 impl<R> TableFile<R> {
     /// Makes the next [`TableFile::enter`] load what is on disk.
     pub fn forget(&self) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).token = None;
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .token = None;
     }
 }
 
