@@ -133,7 +133,7 @@ fn failure(error: &PullError, source: &ImageSource) -> Failure {
             format!("log in with `podman login {host}`, or name a login with --authfile")
         }
         Trouble::Denied => format!("ask who runs {host} for access, or give another login"),
-        Trouble::Unavailable => "try again later; what is complete is kept".to_owned(),
+        Trouble::Unavailable => "try again later".to_owned(),
         Trouble::NoSpace => "free some space; `strata gc` removes leftovers".to_owned(),
         Trouble::Corrupt => "the image must be built or pushed again".to_owned(),
         Trouble::TooLarge | Trouble::Unsupported | Trouble::Internal => return failure,

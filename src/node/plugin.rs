@@ -383,7 +383,7 @@ pub fn run_until(
         running.drain().await;
         result
     });
-    // Pulls that go on are cut off; what they verified is kept.
+    // Pulls that go on are cut off; the next start removes what they staged.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }

@@ -72,6 +72,16 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// A key that is not known, but nearly.
+    #[error("{}: there is no key {key}: {meant} is meant, perhaps", path.display())]
+    Misspelt {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The known key that it resembles.
+        meant: &'static str,
+    },
     /// A key whose value has the wrong type.
     #[error("{}: {key} must be {expected}", path.display())]
     Type {
@@ -370,7 +380,7 @@ impl Config {
     /// What the files and the environment say.
     ///
     /// # Errors
-    /// When a file can't be read or understood. Unknown keys are logged, never fatal.
+    /// When a file can't be read or understood, or a key is misspelt. Other unknown keys are logged.
     pub fn load(environment: &Environment) -> Result<Self, ConfigError> {
         let mut merged = Table::new();
         let mut last = PathBuf::from("storage.conf");
@@ -399,7 +409,7 @@ impl Config {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let reader = Reader { path, root: table };
-        warn_of_unknown_keys(table, path);
+        check_keys(table, path)?;
         let root = |key: &str, default: PathBuf| -> Result<PathBuf, ConfigError> {
             Ok(reader
                 .text(key)?
@@ -450,27 +460,55 @@ impl Config {
     }
 }
 
-fn warn_of_unknown_keys(table: &Table, path: &Path) {
-    let known = [
-        "driver",
-        "driver_priority",
-        "runroot",
-        "graphroot",
-        "imagestore",
-        "rootless_storage_path",
-        "transient_store",
-        "options",
-    ];
+/// Keys of `[storage]`.
+const KEYS: [&str; 8] = [
+    "driver",
+    "driver_priority",
+    "runroot",
+    "graphroot",
+    "imagestore",
+    "rootless_storage_path",
+    "transient_store",
+    "options",
+];
+
+/// Refuses keys that look like a slip of the pen, which would silently select another store; others
+/// that are not known are logged.
+fn check_keys(table: &Table, path: &Path) -> Result<(), ConfigError> {
     let storage = table.get("storage").and_then(Value::as_table);
-    let unknown = table.keys().filter(|key| *key != "storage").chain(
-        storage
-            .into_iter()
-            .flat_map(Table::keys)
-            .filter(|key| !known.contains(&key.as_str())),
-    );
-    for key in unknown {
+    let unknown_tables = table.keys().filter(|key| *key != "storage");
+    let unknown_keys = storage
+        .into_iter()
+        .flat_map(Table::keys)
+        .filter(|key| !KEYS.contains(&key.as_str()));
+    for key in unknown_tables.chain(unknown_keys) {
+        let near = |known: &&&str| distance(&key.to_ascii_lowercase(), known) <= 2;
+        if let Some(meant) = KEYS.iter().chain(&["storage"]).find(near) {
+            return Err(ConfigError::Misspelt {
+                path: path.to_owned(),
+                key: key.clone(),
+                meant,
+            });
+        }
         tracing::warn!(file = %path.display(), key, "this key of storage.conf is not known");
     }
+    Ok(())
+}
+
+/// How many letters must be changed, added or taken away to make one word the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut costs: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.chars().enumerate() {
+        let mut diagonal = costs[0];
+        costs[0] = row + 1;
+        for (column, target) in other.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *target);
+            diagonal = costs[column + 1];
+            costs[column + 1] = change.min(diagonal + 1).min(costs[column] + 1);
+        }
+    }
+    costs[other.len()]
 }
 
 #[cfg(test)]
@@ -522,6 +560,20 @@ mod tests {
                 .contains("storage.driver must be a string"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_and_a_foreign_one_passed_over() {
+        let error = load("[storage]\ngraphrooot = \"/g\"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("there is no key graphrooot: graphroot is meant, perhaps"),
+            "{error}"
+        );
+        assert!(load("[storage]\nGraphRoot = \"/g\"").is_err());
+        assert!(load("[storag]\ndriver = \"vfs\"").is_err());
+        assert!(load("[storage]\nsomething_new = 1\n[engine]\nx = 1").is_ok());
     }
 
     #[test]
