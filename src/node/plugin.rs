@@ -54,6 +54,9 @@ pub enum Error {
     /// The store can't be opened.
     #[error("open the store")]
     Store(#[source] store::Error),
+    /// Another plugin serves it.
+    #[error("another `strata node` serves this store: two would delete each other's volumes")]
+    StoreTaken,
     /// The volumes can't be found.
     #[error(transparent)]
     Volume(#[from] volume::Error),
@@ -353,6 +356,10 @@ pub fn run_until(
     sys::memory::keep_little();
     config.check()?;
     let store = Store::open(store_config).map_err(Error::Store)?;
+    let _reserved = store
+        .reserve_for_plugin()
+        .map_err(Error::Store)?
+        .ok_or(Error::StoreTaken)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(4)

@@ -572,7 +572,7 @@ mod tests {
             "{error}"
         );
         assert!(load("[storage]\nGraphRoot = \"/g\"").is_err());
-        assert!(load("[storag]\ndriver = \"vfs\"").is_err());
+        assert!(load("[storages]\ndriver = \"vfs\"").is_err());
         assert!(load("[storage]\nsomething_new = 1\n[engine]\nx = 1").is_ok());
     }
 

@@ -180,6 +180,17 @@ impl Store {
         Ok(text)
     }
 
+    /// Reserves the store for this process as the one node plugin that serves it: two would sweep each
+    /// other's volumes. `None` while another process has it.
+    ///
+    /// # Errors
+    /// When the lock file can't be made or locked.
+    pub fn reserve_for_plugin(&self) -> Result<Option<RecordLock>, Error> {
+        let own = self.0.graph.open_dir("strata")?;
+        let file = own.ensure_file("plugin.lock", 0o600)?;
+        Ok(RecordLock::try_exclusive(file)?.ok())
+    }
+
     /// Removes what dead processes left in the staging area.
     ///
     /// # Errors

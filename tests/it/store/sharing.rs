@@ -66,3 +66,13 @@ fn threads_and_handles_lose_no_update() {
     assert_eq!(std::fs::read_dir(contents).unwrap().count(), 81);
     store.assert_staging_is_empty();
 }
+
+#[test]
+fn one_plugin_at_a_time_serves_a_store() {
+    let store = a_store();
+    let reserved = store.reserve_for_plugin().unwrap();
+    assert!(reserved.is_some());
+    assert!(store.reopened().reserve_for_plugin().unwrap().is_none());
+    drop(reserved);
+    assert!(store.reopened().reserve_for_plugin().unwrap().is_some());
+}
