@@ -292,7 +292,7 @@ const NODE: &[Flag] = &[
     value(
         "http",
         None,
-        "Address for health, readiness and metrics, as 127.0.0.1:9808",
+        "Address for health, readiness and metrics, as 127.0.0.1:9808; :9808 for all addresses",
     ),
     value(
         "pull-lanes",

@@ -1,5 +1,7 @@
 //! `node`: serves CSI on the socket of `CSI_ENDPOINT`.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::session;
@@ -42,12 +44,38 @@ fn config(given: &Given) -> Result<Config, Failure> {
         config.driver_name = name.to_owned();
     }
     if let Some(text) = given.filled("http") {
-        let address = text.parse().map_err(|_| {
-            Failure::new(format!("--http: {text:?} is not an address"))
-                .advise("name an IP address and a port, as 127.0.0.1:9808 or [::]:9808")
-        })?;
-        config.http_address = Some(address);
+        config.http_address = Some(http_address(text)?);
     }
     session::limit_pulls(given, &mut config.pulls)?;
     Ok(config)
+}
+
+/// An address to listen at; without a host it is every address of the machine.
+fn http_address(text: &str) -> Result<SocketAddr, Failure> {
+    let address = match text.strip_prefix(':') {
+        Some(port) => port
+            .parse()
+            .ok()
+            .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        None => text.parse().ok(),
+    };
+    address.ok_or_else(|| {
+        Failure::new(format!("--http: {text:?} is not an address"))
+            .advise("name an IP address and a port, as 127.0.0.1:9808, or :9808 for all addresses")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_no_host() {
+        let address = |text| http_address(text).ok().map(|address| address.to_string());
+        assert_eq!(address("127.0.0.1:1").as_deref(), Some("127.0.0.1:1"));
+        assert_eq!(address(":9808").as_deref(), Some("[::]:9808"));
+        for text in ["", ":", "9808", "localhost:1", ":99999"] {
+            assert_eq!(address(text), None, "{text}");
+        }
+    }
 }

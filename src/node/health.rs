@@ -1,6 +1,6 @@
 //! Is the plugin alive, is it ready: a latch, and the HTTP endpoint that shows it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -64,14 +64,27 @@ impl Readiness {
     }
 }
 
-/// Listens for the HTTP endpoint.
+/// Listens for the HTTP endpoint. Every address is `[::]`, also where the kernel has no IPv6.
 ///
 /// # Errors
 /// When the address can't be had.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, sys::Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| sys::Error::new("listen at", address.to_string(), error))
+    let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if address == every && is_without_ipv6(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| sys::Error::new("listen at", address.to_string(), error))
+}
+
+fn is_without_ipv6(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let found = error.raw_os_error();
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|errno| found == Some(errno.raw_os_error()))
 }
 
 /// `/healthz`, `/readyz` and `/metrics`. None of them waits for the store.

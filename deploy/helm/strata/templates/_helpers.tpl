@@ -1,0 +1,80 @@
+{{- define "strata.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of the release's objects: the release's, when that says strata already. */}}
+{{- define "strata.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "strata.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "strata.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "strata.selector" -}}
+app.kubernetes.io/name: {{ include "strata.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "strata.labels" -}}
+{{ include "strata.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "strata.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "strata.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A whole reference of an image: (dict "image" VALUES "tag" DEFAULT). */}}
+{{- define "strata.reference" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .image.repository (default .tag .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "strata.image" -}}
+{{- $repository := required "image.repository is missing: push the image to a registry that the nodes reach (`make image` builds it) and say --set image.repository=HOST/NAME" .Values.image.repository -}}
+{{- include "strata.reference" (dict "image" .Values.image "tag" .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "strata.hasClass" -}}
+{{- if and .Values.provisioner.enabled .Values.storageClass.create }}true{{ end -}}
+{{- end -}}
+
+{{/* What the schema can't say, because it is about two values at once. */}}
+{{- define "strata.check" -}}
+{{- $paths := dict "kubeletDir" .Values.kubeletDir "pool.path" .Values.pool.path "runDir" .Values.runDir -}}
+{{- range $one, $path := $paths -}}
+{{- range $other, $above := $paths -}}
+{{- if and (ne $one $other) (hasPrefix (printf "%s/" $above) (printf "%s/" $path)) -}}
+{{- fail (printf "%s (%s) lies in %s (%s): they must be apart" $one $path $other $above) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.additionalImageStores -}}
+{{- if eq . $.Values.pool.path -}}
+{{- fail (printf "additionalImageStores: %s is the pool itself" .) -}}
+{{- end -}}
+{{- end -}}
+{{- $socket := printf "%s/plugins_registry/%s-reg.sock" .Values.kubeletDir .Values.driverName -}}
+{{- if gt (len $socket) 107 -}}
+{{- fail (printf "the socket %s has %d bytes, and the kernel allows 107: choose a shorter kubeletDir or driverName" $socket (len $socket)) -}}
+{{- end -}}
+{{- $secret := .Values.storageClass.pullSecret -}}
+{{- if ne (empty $secret.name) (empty $secret.namespace) -}}
+{{- fail "storageClass.pullSecret: give both its name and its namespace, or neither" -}}
+{{- end -}}
+{{- end -}}
