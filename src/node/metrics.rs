@@ -9,7 +9,7 @@
 //! | `strata_targets` | | places where volumes are published |
 //! | `strata_pulls_total` | `outcome` | pulls ended: `done`, `failed` |
 //! | `strata_pulls_in_flight` | | pulls under way |
-//! | `strata_pulled_bytes_total` | | bytes fetched from registries |
+//! | `strata_pulled_bytes_total` | `from` | bytes that pulls brought: fetched from a `registry`, or files of an additional store, `copied` or `shared` with it |
 //! | `strata_lane_waiting` | `lane` | operations that wait for a thread of the lane |
 //! | `strata_build_info` | `version` | always 1 |
 
@@ -49,6 +49,22 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FromLabels {
+    from: &'static str,
+}
+
+/// What a pull brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PulledBytes {
+    /// Fetched from a registry.
+    pub fetched: u64,
+    /// Files that share their blocks with those of an additional store.
+    pub shared: u64,
+    /// Files that were copied from an additional store.
+    pub copied: u64,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LifecycleLabels {
     lifecycle: &'static str,
 }
@@ -70,7 +86,7 @@ pub struct Metrics {
     targets: Gauge,
     pulls: Family<OutcomeLabels, Counter>,
     pulls_in_flight: Gauge,
-    pulled_bytes: Counter,
+    pulled_bytes: Family<FromLabels, Counter>,
     waiting: Family<LaneLabels, Gauge>,
     lanes: std::sync::OnceLock<Lanes>,
 }
@@ -115,7 +131,7 @@ impl Metrics {
             targets: Gauge::default(),
             pulls: Family::default(),
             pulls_in_flight: Gauge::default(),
-            pulled_bytes: Counter::default(),
+            pulled_bytes: Family::default(),
             waiting: Family::default(),
             lanes: std::sync::OnceLock::new(),
         };
@@ -145,7 +161,7 @@ impl Metrics {
         );
         registry.register(
             "pulled_bytes",
-            "Bytes fetched from registries",
+            "Bytes that pulls brought",
             metrics.pulled_bytes.clone(),
         );
         registry.register(
@@ -213,9 +229,17 @@ impl Metrics {
     }
 
     /// A pull ends.
-    pub fn pull_ended(&self, outcome: &'static str, bytes: u64) {
+    pub fn pull_ended(&self, outcome: &'static str, bytes: &PulledBytes) {
         self.pulls_in_flight.dec();
-        self.pulled_bytes.inc_by(bytes);
+        for (from, bytes) in [
+            ("registry", bytes.fetched),
+            ("copied", bytes.copied),
+            ("shared", bytes.shared),
+        ] {
+            self.pulled_bytes
+                .get_or_create(&FromLabels { from })
+                .inc_by(bytes);
+        }
         self.pulls.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
@@ -247,7 +271,13 @@ mod tests {
         metrics.count_volume("ephemeral", 1);
         metrics.set_targets(2);
         metrics.pull_started();
-        metrics.pull_ended("done", 7);
+        metrics.pull_ended(
+            "done",
+            &PulledBytes {
+                fetched: 7,
+                ..PulledBytes::default()
+            },
+        );
         metrics.watch_lanes(Lanes::new(super::super::lanes::Limits::default()));
         let text = metrics.text();
         for line in [
@@ -258,7 +288,7 @@ mod tests {
             "strata_targets 2",
             r#"strata_pulls_total{outcome="done"} 1"#,
             "strata_pulls_in_flight 0",
-            "strata_pulled_bytes_total 7",
+            r#"strata_pulled_bytes_total{from="registry"} 7"#,
             r#"strata_lane_waiting{lane="mounts"} 0"#,
             "strata_build_info{version=",
         ] {

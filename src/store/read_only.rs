@@ -1,6 +1,6 @@
 //! [`ReadOnlyStore`]: an additional image store, of which we read layers and images.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::image::record::ImageRecord;
@@ -12,6 +12,7 @@ use crate::sys::Dir;
 /// The records of one additional store.
 #[derive(Debug)]
 pub struct ReadOnlyStore {
+    pub(super) root: PathBuf,
     pub(super) layers: TableFile<LayerRecord>,
     /// `None` where the lock file is missing and can't be made: such an image store is passed over.
     pub(super) images: Option<TableFile<ImageRecord>>,
@@ -22,8 +23,8 @@ impl ReadOnlyStore {
     ///
     /// # Errors
     /// When it exists and can't be opened.
-    pub(super) fn open(root: &Path, name: &str) -> Result<Option<Self>, Error> {
-        let root = Dir::open(root)?;
+    pub(super) fn open(path: &Path, name: &str) -> Result<Option<Self>, Error> {
+        let root = Dir::open(path)?;
         let Some(layers) = root.find_dir(format!("{name}-layers"))? else {
             return Ok(None);
         };
@@ -36,6 +37,10 @@ impl ReadOnlyStore {
                 has_lock.then(|| TableFile::read_only(dir, "images.lock", IMAGE_FILES))
             }
         };
-        Ok(Some(Self { layers, images }))
+        Ok(Some(Self {
+            root: path.to_owned(),
+            layers,
+            images,
+        }))
     }
 }

@@ -9,12 +9,22 @@ use rustix::io::Errno;
 
 use super::{Cursor, Dir, Error, File, fault};
 
+/// How many bytes of files a copy took over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Shared with the original.
+    pub shared: u64,
+    /// Copied.
+    pub copied: u64,
+}
+
 /// Copies everything in `from` into the empty directory `to`: contents, owners, modes, times, extended
 /// attributes, hard links, links and devices; of `to` itself mode, owner and attributes.
 ///
 /// # Errors
 /// When something can't be read or written; a part is then there.
-pub fn copy(from: &Dir, to: &Dir) -> Result<(), Error> {
+pub fn copy(from: &Dir, to: &Dir) -> Result<Copied, Error> {
+    let mut copied = Copied::default();
     let mut links = Links::new();
     let (mut source, mut target) = (Cursor::new(from), Cursor::new(to));
     let mut levels = vec![from.list()?.into_iter()];
@@ -45,7 +55,7 @@ pub fn copy(from: &Dir, to: &Dir) -> Result<(), Error> {
             }
             links.insert(stat.st_ino, below.clone());
         }
-        copy_entry(here, there, name, &stat)?;
+        copy_entry(here, there, name, &stat, &mut copied)?;
         if !is_dir {
             finish(here, there, name, &stat)?;
         } else if source.enter(name)? {
@@ -56,7 +66,17 @@ pub fn copy(from: &Dir, to: &Dir) -> Result<(), Error> {
             levels.push(names.unwrap_or_default().into_iter());
         }
     }
-    Ok(())
+    Ok(copied)
+}
+
+/// Makes `to` a copy of the file `from` in contents alone.
+///
+/// # Errors
+/// When one of them can't be read or written.
+pub fn copy_file(from: &File, to: &File) -> Result<Copied, Error> {
+    let mut copied = Copied::default();
+    copy_contents(from, to, &mut copied)?;
+    Ok(copied)
 }
 
 /// Where each inode with several names was copied to, as a path below the root of the copy.
@@ -70,7 +90,13 @@ fn finish_dir(from: &Dir, to: &Dir) -> Result<(), Error> {
     set_times(to, OsStr::new(""), &stat)
 }
 
-fn copy_entry(from: &Dir, to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
+fn copy_entry(
+    from: &Dir,
+    to: &Dir,
+    name: &OsStr,
+    stat: &Stat,
+    copied: &mut Copied,
+) -> Result<(), Error> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => to.create_dir(name, 0o700),
         FileType::Symlink => {
@@ -80,7 +106,7 @@ fn copy_entry(from: &Dir, to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Err
         FileType::RegularFile => {
             let source = from.open_file(name)?;
             let target = to.create_file(name, 0o600)?;
-            copy_contents(&source, &target)
+            copy_contents(&source, &target, copied)
         }
         kind => {
             let device = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
@@ -121,10 +147,14 @@ fn set_times(to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
 }
 
 /// Shares the blocks of a whole file, or copies them inside the kernel.
-fn copy_contents(from: &File, to: &File) -> Result<(), Error> {
+fn copy_contents(from: &File, to: &File, copied: &mut Copied) -> Result<(), Error> {
+    let size = from.stat()?.st_size.unsigned_abs();
     let cloned = fault::change("ioctl", || Ok(fs::ioctl_ficlone(to.as_fd(), from.as_fd())?));
     match cloned {
-        Ok(()) => return Ok(()),
+        Ok(()) => {
+            copied.shared += size;
+            return Ok(());
+        }
         Err(error)
             if matches!(
                 Errno::from_io_error(&error),
@@ -132,8 +162,8 @@ fn copy_contents(from: &File, to: &File) -> Result<(), Error> {
             ) => {}
         Err(error) => return Err(Error::new("clone", from.path(), error)),
     }
-    let size = from.stat()?.st_size.unsigned_abs();
     to.set_size(size)?;
+    copied.copied += size;
     let mut offset = 0;
     while let Some((start, end)) = next_data(from, offset, size)? {
         copy_range(from, to, start, end)?;

@@ -81,6 +81,16 @@ fn a_parallel_pull_survives_a_kill_at_random_points() {
     );
 }
 
+/// A publish of an image that an additional store has.
+#[test]
+fn an_image_brought_from_another_store_survives_a_kill_at_every_point() {
+    points::run(
+        "bring",
+        Points::EveryOfOneLane,
+        &[Step::PublishBringing, Step::Write, Step::Unpublish],
+    );
+}
+
 /// The hook counts the calls that the kernel gets, and no others: with overlays.
 #[test]
 fn the_hook_counts_what_strace_sees_with_overlays() {

@@ -31,8 +31,8 @@ struct Scene {
     reference: String,
     built: Built,
     template: std::path::PathBuf,
-    has_image: bool,
     arguments: Vec<String>,
+    storage_options: Vec<String>,
     scratch: Scratch,
 }
 
@@ -46,16 +46,16 @@ impl Scene {
         registry.push(&layout, "test/busybox", "one");
         let reference = registry.reference("test/busybox", "one");
         let template = scratch.dir("template");
-        let has_image = !steps.contains(&Step::PublishPulling);
-        if has_image {
-            let settings = Settings::below(&template, &binary());
-            Tool::at(&settings.binary)
-                .args(settings.store_arguments())
-                .args(["pull", "--quiet", &reference])
-                .ok();
-            super::support::scratch::unmount_below(&template);
-        } else {
+        let mut storage_options = Vec::new();
+        if steps.contains(&Step::PublishPulling) {
             drop(Settings::below(&template, &binary()));
+        } else if steps.contains(&Step::PublishBringing) {
+            drop(Settings::below(&template, &binary()));
+            let other = scratch.dir("other");
+            let settings = pull(&other, &reference);
+            storage_options.push(format!("overlay.imagestore={}", settings.graph.display()));
+        } else {
+            pull(&template, &reference);
         }
         let arguments = match points {
             Points::EveryOfOneLane => vec!["--pull-lanes".to_owned(), "1".to_owned()],
@@ -67,8 +67,8 @@ impl Scene {
             reference,
             built,
             template,
-            has_image,
             arguments,
+            storage_options,
             scratch,
         }
     }
@@ -90,6 +90,7 @@ impl Scene {
             .ok();
         let mut settings = Settings::below(place.path(), &binary());
         settings.arguments.clone_from(&self.arguments);
+        settings.storage_options.clone_from(&self.storage_options);
         let environment = fault
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
@@ -99,12 +100,23 @@ impl Scene {
             play.carry_out(*step, &self.built);
         }
         let has_struck = play.finish();
-        leftovers::assert_none(&settings, self.has_image.then_some(&self.built), checked);
+        leftovers::assert_none(&settings, Some(&self.built), checked);
         let path = place.path().to_owned();
         drop(place);
         fs::remove_dir_all(path).expect("the store can be removed");
         has_struck
     }
+}
+
+/// A store below `folder` that has the image.
+fn pull(folder: &Path, reference: &str) -> Settings {
+    let settings = Settings::below(folder, &binary());
+    Tool::at(&settings.binary)
+        .args(settings.store_arguments())
+        .args(["pull", "--quiet", reference])
+        .ok();
+    super::support::scratch::unmount_below(folder);
+    settings
 }
 
 fn binary() -> std::path::PathBuf {

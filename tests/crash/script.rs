@@ -15,6 +15,8 @@ pub enum Step {
     Publish,
     PublishAgain,
     PublishPulling,
+    /// The image is in an additional store.
+    PublishBringing,
     Write,
     Read,
     Unpublish,
@@ -118,7 +120,7 @@ impl<'a> Play<'a> {
 
     fn try_once(&mut self, step: Step, built: &Built) -> Result<(), Status> {
         match step {
-            Step::Publish | Step::PublishAgain | Step::PublishPulling => {
+            Step::Publish | Step::PublishAgain | Step::PublishPulling | Step::PublishBringing => {
                 self.kubelet.publish(&self.inline())?;
                 self.look(built);
             }

@@ -13,5 +13,6 @@ mod support;
 
 mod bad_input;
 mod full_disk;
+mod other_stores;
 mod retries;
 mod volumes;

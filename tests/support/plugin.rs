@@ -32,6 +32,8 @@ pub struct Settings {
     pub graph: PathBuf,
     pub run: PathBuf,
     pub storage_driver: String,
+    /// Values of `--storage-opt`.
+    pub storage_options: Vec<String>,
     pub kubelet: PathBuf,
     pub socket: PathBuf,
     pub log: PathBuf,
@@ -51,6 +53,7 @@ impl Settings {
             graph: folder.join("graph"),
             run: folder.join("run"),
             storage_driver: "overlay".to_owned(),
+            storage_options: Vec::new(),
             kubelet: folder.join("kubelet"),
             socket: folder.join("csi.sock"),
             log: folder.join("plugin.log"),
@@ -62,14 +65,18 @@ impl Settings {
     /// Arguments by which any command of Strata or a peer opens the plugin's store.
     pub fn store_arguments(&self) -> Vec<String> {
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        vec![
+        let mut arguments = vec![
             "--graph".into(),
             text(&self.graph),
             "--run".into(),
             text(&self.run),
             "--storage-driver".into(),
             self.storage_driver.clone(),
-        ]
+        ];
+        for option in &self.storage_options {
+            arguments.extend(["--storage-opt".into(), option.clone()]);
+        }
+        arguments
     }
 
     /// Where the kubelet would publish the volume `name` of the pod `pod`; its parent is made.

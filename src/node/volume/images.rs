@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::task::JoinHandle;
+
 use super::PullSecret;
 use super::attributes::PullPolicy;
 use super::error::{Error, Kind};
 use crate::node::lanes::Lanes;
-use crate::node::metrics::Metrics;
+use crate::node::metrics::{Metrics, PulledBytes};
 use crate::oci::manifest::{Descriptor, ParsePlatformError};
-use crate::oci::pull::{Policy, Progress, PullError, PullRequest, Puller, Trouble};
+use crate::oci::pull::{Policy, Progress, PullError, PullRequest, Pulled, Puller, Trouble};
 use crate::oci::{
     CredentialsError, ImageSource, Keyring, ParseReferenceError, Platform, Reference,
 };
@@ -145,16 +147,22 @@ impl Images {
         if wish.policy != PullPolicy::Always {
             let puller = self.puller.clone();
             let (reference, platform) = (reference.clone(), platform.clone());
-            let find = move || puller.find_present(&reference, platform.as_ref());
+            let find = move || match puller.find_present(&reference, platform.as_ref())? {
+                None => Ok(None),
+                Some(image) => Ok(Some((puller.is_own(&image.id)?, image.id.clone()))),
+            };
             let found = self.lanes.records.run(find).await.map_err(Error::from)?;
-            if let Some(found) = found.map_err(|error| ImageError::from(Arc::new(error)))? {
-                return Ok(found.id.clone());
+            match found.map_err(|error| ImageError::from(Arc::new(error)))? {
+                Some((true, image)) => return Ok(image),
+                Some((false, image)) => return self.bring(image, &wish.reference, deadline).await,
+                None => {}
             }
         }
         if wish.policy == PullPolicy::Never {
             return Err(ImageError::Absent.into());
         }
-        let seen = self.seen(&reference);
+        let key = reference.to_string();
+        let seen = self.seen(&key);
         let request = PullRequest {
             policy: match wish.policy {
                 PullPolicy::Always => Policy::Always,
@@ -162,59 +170,123 @@ impl Images {
             },
             platform,
             credentials,
+            is_own: true,
             progress: Arc::clone(&seen) as Arc<dyn Progress>,
             ..PullRequest::new(ImageSource::Registry(reference.clone()))
         };
         // A task of its own: the pull is counted when it ends, whoever still waits.
         let images = self.clone();
-        let pull = tokio::spawn(async move { images.pull(request, &reference, &seen).await });
-        match tokio::time::timeout_at(deadline.into(), pull).await {
-            Ok(Ok(outcome)) => Ok(outcome?),
+        let task =
+            tokio::spawn(
+                async move { images.count(&key, &seen, images.puller.pull(request)).await },
+            );
+        self.wait(task, &wish.reference, deadline).await
+    }
+
+    /// The image with this ID, which is brought over first if an additional store has it.
+    ///
+    /// # Errors
+    /// When it can't be had, or not before the deadline.
+    pub async fn get_present(
+        &self,
+        id: &str,
+        reference: Option<&str>,
+        deadline: Instant,
+    ) -> Result<String, Error> {
+        let image = reference.unwrap_or(id);
+        let result = self.make_own(id, image, deadline).await;
+        result.map_err(|failure| match failure {
+            Failure::Image(source) => Error::Image {
+                image: image.to_owned(),
+                source,
+            },
+            Failure::Other(error) => error,
+        })
+    }
+
+    async fn make_own(&self, id: &str, name: &str, deadline: Instant) -> Result<String, Failure> {
+        let puller = self.puller.clone();
+        let image = id.to_owned();
+        let look = move || puller.is_own(&image);
+        let is_own = self.lanes.records.run(look).await.map_err(Error::from)?;
+        if is_own.map_err(|error| ImageError::from(Arc::new(error)))? {
+            return Ok(id.to_owned());
+        }
+        self.bring(id.to_owned(), name, deadline).await
+    }
+
+    /// A volume must not stand on what another tool may delete.
+    async fn bring(&self, id: String, name: &str, deadline: Instant) -> Result<String, Failure> {
+        let images = self.clone();
+        let task = tokio::spawn(async move {
+            let seen = images.seen(&id);
+            images.count(&id, &seen, images.puller.bring(&id)).await
+        });
+        self.wait(task, name, deadline).await
+    }
+
+    /// Waits for a pull, but not beyond the deadline.
+    async fn wait(
+        &self,
+        task: JoinHandle<Result<Pulled, ImageError>>,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<String, Failure> {
+        match tokio::time::timeout_at(deadline.into(), task).await {
+            Ok(Ok(outcome)) => Ok(outcome?.image_id),
             Ok(Err(_)) => {
                 Err(Error::Lane(crate::node::lanes::LaneError::Panicked { lane: "pulls" }).into())
             }
             Err(_) => Err(ImageError::Pending {
-                seen: self.describe(&wish.reference),
+                seen: self.describe(name),
             }
             .into()),
         }
     }
 
-    async fn pull(
+    /// Counts a pull, once for all who wait for it.
+    async fn count(
         &self,
-        request: PullRequest,
-        reference: &Reference,
+        key: &str,
         seen: &Arc<Seen>,
-    ) -> Result<String, ImageError> {
+        pull: impl Future<Output = Result<Pulled, Arc<PullError>>>,
+    ) -> Result<Pulled, ImageError> {
         let is_first = seen.waiting.fetch_add(1, Ordering::AcqRel) == 0;
         if is_first {
             self.metrics.pull_started();
         }
-        let outcome = self.puller.pull(request).await;
+        let outcome = pull.await;
         let is_last = seen.waiting.fetch_sub(1, Ordering::AcqRel) == 1;
         if is_last {
             let mut all = self.all_seen();
-            let key = reference.to_string();
-            if all.get(&key).is_some_and(|other| Arc::ptr_eq(other, seen)) {
-                all.remove(&key);
+            if all.get(key).is_some_and(|other| Arc::ptr_eq(other, seen)) {
+                all.remove(key);
             }
         }
         if is_first {
-            let (word, bytes) = match &outcome {
-                Ok(pulled) => ("done", pulled.bytes_fetched),
-                Err(_) => ("failed", 0),
+            let none = Pulled::default();
+            let (word, pulled) = match &outcome {
+                Ok(pulled) => ("done", pulled),
+                Err(_) => ("failed", &none),
             };
-            self.metrics.pull_ended(word, bytes);
+            self.metrics.pull_ended(
+                word,
+                &PulledBytes {
+                    fetched: pulled.bytes_fetched,
+                    shared: pulled.brought.shared,
+                    copied: pulled.brought.copied,
+                },
+            );
         }
-        Ok(outcome?.image_id)
+        Ok(outcome?)
     }
 
     fn all_seen(&self) -> MutexGuard<'_, HashMap<String, Arc<Seen>>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self, reference: &Reference) -> Arc<Seen> {
-        Arc::clone(self.all_seen().entry(reference.to_string()).or_default())
+    fn seen(&self, key: &str) -> Arc<Seen> {
+        Arc::clone(self.all_seen().entry(key.to_owned()).or_default())
     }
 
     fn describe(&self, reference: &str) -> String {

@@ -270,7 +270,13 @@ impl Volumes {
         deadline: Instant,
     ) -> Result<Arc<ContainerRecord>, Error> {
         let image = match (kept_image, &wanted.attributes.image) {
-            (Some(image), _) => Some(image).filter(|image| !image.is_empty()),
+            (Some(image), _) if image.is_empty() => None,
+            (Some(image), reference) => {
+                let known = self
+                    .images
+                    .get_present(&image, reference.as_deref(), deadline);
+                Some(known.await?)
+            }
             (None, None) => None,
             (None, Some(reference)) => {
                 let wish = Wish {

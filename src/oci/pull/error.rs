@@ -121,6 +121,10 @@ fn store_trouble(error: &store::Error) -> Trouble {
     match error {
         error if error.is_no_space() => Trouble::NoSpace,
         store::Error::Stage(error) => stage_trouble(error),
+        // Deleted by another tool in the middle: the next try finds or fetches it.
+        store::Error::Changed(_) | store::Error::ParentUnknown | store::Error::Unknown(_) => {
+            Trouble::Unavailable
+        }
         _ => Trouble::Internal,
     }
 }
@@ -140,6 +144,11 @@ fn has_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
 pub(super) fn is_worth_another_try(error: &PullError) -> bool {
     matches!(
         error,
-        PullError::Store(store::Error::ParentUnknown | store::Error::Changed(_))
+        PullError::Store(
+            store::Error::ParentUnknown
+                | store::Error::Changed(_)
+                | store::Error::Unknown(store::Kind::Layer)
+                | store::Error::DuplicateName { .. }
+        )
     )
 }

@@ -11,6 +11,7 @@ use crate::archive::unpack;
 use crate::digest::Algorithm;
 use crate::oci::source::{BlobReader, Source, SourceError, VerifyingReader, recover};
 use crate::store::{NewLayer, StageError, StageOptions, StagedLayer, Store};
+use crate::sys::tree::Copied;
 
 /// How many layers may be in work at once in the whole process.
 #[derive(Debug)]
@@ -54,10 +55,47 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the store gets a layer that it lacks.
+#[derive(Clone)]
+pub(super) enum Task<'a> {
+    /// From the image's source.
+    Fetch {
+        plan: &'a LayerPlan,
+        source: &'a dyn Source,
+    },
+    /// From an additional store, where its ID is `original`.
+    Bring {
+        original: String,
+        id: String,
+        parent: Option<String>,
+    },
+}
+
+impl Task<'_> {
+    fn id(&self) -> &str {
+        match self {
+            Self::Fetch { plan, .. } => &plan.id,
+            Self::Bring { id, .. } => id,
+        }
+    }
+
+    fn new_layer(&self) -> NewLayer {
+        let parent = match self {
+            Self::Fetch { plan, .. } => &plan.parent,
+            Self::Bring { parent, .. } => parent,
+        };
+        NewLayer {
+            id: Some(self.id().to_owned()),
+            parent: parent.clone(),
+            is_read_only: true,
+            ..NewLayer::default()
+        }
+    }
+}
+
 /// The layers of one image that the store lacks, on their way into it.
 pub(super) struct Work<'a> {
     pub(super) store: &'a Store,
-    pub(super) source: &'a dyn Source,
     /// The image, for messages.
     pub(super) name: &'a str,
     pub(super) limits: &'a Limits,
@@ -69,25 +107,46 @@ pub(super) struct Work<'a> {
     pub(super) budget: AtomicU64,
     /// Bytes that came from the source.
     pub(super) fetched: AtomicU64,
+    /// Bytes that came from additional stores.
+    pub(super) brought: Mutex<Copied>,
 }
 
 impl Work<'_> {
-    /// Stages all of `plans` side by side, with up to `threads` of them in work at once.
-    pub(super) fn stage(
+    /// Makes the layers ready for adoption. What a driver can't stage without its parent is in the store
+    /// already when this returns, and goes with [`Work::undo`].
+    pub(super) fn make(
         &self,
-        plans: &[LayerPlan],
+        tasks: &[Task<'_>],
         threads: usize,
     ) -> Result<Vec<(NewLayer, StagedLayer)>, PullError> {
-        let next = Mutex::new(0..plans.len());
+        if self.store.driver().stages_without_parent() {
+            return self.stage(tasks, threads);
+        }
+        self.create_in_order(tasks)?;
+        Ok(Vec::new())
+    }
+
+    /// Bytes that came from additional stores so far.
+    pub(super) fn brought(&self) -> Copied {
+        *lock(&self.brought)
+    }
+
+    /// Stages all of `tasks` side by side, with up to `threads` of them in work at once.
+    fn stage(
+        &self,
+        tasks: &[Task<'_>],
+        threads: usize,
+    ) -> Result<Vec<(NewLayer, StagedLayer)>, PullError> {
+        let next = Mutex::new(0..tasks.len());
         let staged: Vec<Mutex<Option<StagedLayer>>> =
-            plans.iter().map(|_| Mutex::new(None)).collect();
+            tasks.iter().map(|_| Mutex::new(None)).collect();
         let failure = Mutex::new(None);
         let run = || {
             while !self.stop.load(Ordering::Relaxed) {
                 let Some(number) = lock(&next).next() else {
                     return;
                 };
-                match self.stage_one(&plans[number]) {
+                match self.stage_one(&tasks[number]) {
                     Ok(layer) => *lock(&staged[number]) = Some(layer),
                     Err(error) => {
                         // The others fail as a consequence: the first one says why.
@@ -98,7 +157,7 @@ impl Work<'_> {
                 }
             }
         };
-        let helpers = threads.min(plans.len()).saturating_sub(1);
+        let helpers = threads.min(tasks.len()).saturating_sub(1);
         std::thread::scope(|scope| {
             for _ in 0..helpers {
                 let started = std::thread::Builder::new()
@@ -119,53 +178,79 @@ impl Work<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .ok_or_else(|| PullError::Abandoned(self.name.to_owned()))
         });
-        plans
+        tasks
             .iter()
             .zip(taken)
-            .map(|(plan, staged)| Ok((new_layer(plan), staged?)))
+            .map(|(task, staged)| Ok((task.new_layer(), staged?)))
             .collect()
     }
 
-    /// Stages and records `plans` one after the other, for drivers that need the parent's contents.
+    /// Stages and records `tasks` one after the other, for drivers that need the parent's contents.
     ///
     /// On failure the layers that were made are deleted again.
-    pub(super) fn create_in_order(&self, plans: &[LayerPlan]) -> Result<(), PullError> {
-        for (done, plan) in plans.iter().enumerate() {
+    fn create_in_order(&self, tasks: &[Task<'_>]) -> Result<(), PullError> {
+        for (done, task) in tasks.iter().enumerate() {
             let created = self
-                .stage_one(plan)
-                .and_then(|staged| Ok(self.store.create_layer(new_layer(plan), Some(staged))?));
+                .stage_one(task)
+                .and_then(|staged| Ok(self.store.create_layer(task.new_layer(), Some(staged))?));
             let error = match created {
                 Ok(_) => continue,
                 // Somebody else pulled it meanwhile.
                 Err(PullError::Store(crate::store::Error::DuplicateId)) => continue,
                 Err(error) => error,
             };
-            self.undo(&plans[..done]);
+            self.undo(&tasks[..done]);
             return Err(error);
         }
         Ok(())
     }
 
-    /// Deletes layers that were made for an image that does not come to be.
-    pub(super) fn undo(&self, plans: &[LayerPlan]) {
-        for made in plans.iter().rev() {
+    /// Deletes layers that are in the store already, of an image that does not come to be.
+    pub(super) fn undo(&self, tasks: &[Task<'_>]) {
+        if self.store.driver().stages_without_parent() {
+            return;
+        }
+        for made in tasks.iter().rev() {
             // One that somebody uses meanwhile stays, and so do those below.
-            if let Err(error) = self.store.delete_layer(&made.id) {
-                tracing::debug!(layer = made.id, %error, "a layer of a failed pull stays");
+            if let Err(error) = self.store.delete_layer(made.id()) {
+                tracing::debug!(layer = made.id(), %error, "a layer of a failed pull stays");
                 return;
             }
         }
     }
 
+    /// Stages one layer.
+    fn stage_one(&self, task: &Task<'_>) -> Result<StagedLayer, PullError> {
+        match task {
+            Task::Fetch { plan, source } => self.fetch(plan, *source),
+            Task::Bring {
+                original, parent, ..
+            } => self.bring(original, parent.as_deref()),
+        }
+    }
+
+    /// Copies a layer of an additional store.
+    fn bring(&self, id: &str, parent: Option<&str>) -> Result<StagedLayer, PullError> {
+        let _lane = self.lanes.enter();
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(PullError::Abandoned(self.name.to_owned()));
+        }
+        let (staged, copied) = self.store.stage_copy(id, parent)?;
+        let mut brought = lock(&self.brought);
+        brought.shared += copied.shared;
+        brought.copied += copied.copied;
+        Ok(staged)
+    }
+
     /// Fetches, verifies and unpacks one layer, in one pass.
-    fn stage_one(&self, plan: &LayerPlan) -> Result<StagedLayer, PullError> {
+    fn fetch(&self, plan: &LayerPlan, source: &dyn Source) -> Result<StagedLayer, PullError> {
         let _lane = self.lanes.enter();
         if self.stop.load(Ordering::Relaxed) {
             return Err(PullError::Abandoned(self.name.to_owned()));
         }
         let failed = Mutex::new(None);
         let descriptor = &plan.descriptor;
-        let blob = self.source.blob(descriptor)?;
+        let blob = source.blob(descriptor)?;
         // The store checks SHA-256 itself; others are checked on the way.
         let is_checked_by_store = descriptor.digest.algorithm() == Algorithm::Sha256;
         let blob: BlobReader = if is_checked_by_store {
@@ -236,15 +321,6 @@ impl Work<'_> {
             digest: plan.descriptor.digest.clone(),
             source,
         }
-    }
-}
-
-fn new_layer(plan: &LayerPlan) -> NewLayer {
-    NewLayer {
-        id: Some(plan.id.clone()),
-        parent: plan.parent.clone(),
-        is_read_only: true,
-        ..NewLayer::default()
     }
 }
 

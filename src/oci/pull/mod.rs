@@ -8,16 +8,19 @@
 //!
 //! | File | What |
 //! |---|---|
+//! | [`PullRequest`] and its parts in `request` | what is asked, what comes of it |
 //! | `image` | what the image is made of |
+//! | `bring` | images of additional stores that become our own |
 //! | `layers` | the threads that fetch and unpack |
 //! | `error` | [`PullError`], and the [`Trouble`] that it means |
 
+mod bring;
 mod error;
 mod image;
 mod layers;
+mod request;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,9 +28,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 pub use error::{PullError, Trouble};
+pub use request::{Limits, Policy, Progress, PullRequest, Pulled, PullerOptions};
 
 use self::image::{Image, LayerPlan};
-use self::layers::{Lanes, Work};
+use self::layers::{Lanes, Task, Work};
 use super::credentials::Credentials;
 use super::image_config::ImageConfig;
 use super::layout::Layout;
@@ -35,157 +39,37 @@ use super::manifest::{Descriptor, Platform};
 use super::reference::{ImageSource, Reference};
 use super::registry::{Registry, Transport};
 use super::source::{Source, SourceError};
-use crate::digest::Digest;
 use crate::store::{ImageRecord, Kind, NewImage, Store};
 
 /// How often a pull starts again because somebody deleted what it built upon.
 const ATTEMPTS: usize = 3;
 
-/// When an image is fetched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// Always ask the source; layers that the store has are not fetched.
-    Always,
-    /// Only if the store has no image of that name. Layouts and archives are always read.
-    #[default]
-    IfNotPresent,
-    /// Not at all.
-    Never,
-}
-
-/// What an image may amount to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Layers: the kernel mounts no more than 500 over each other.
-    pub layers: usize,
-    /// Bytes of one blob.
-    pub blob_bytes: u64,
-    /// Bytes of all files of the image.
-    pub unpacked_bytes: u64,
-    /// Members of one layer.
-    pub entries: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            layers: 400,
-            blob_bytes: 64 << 30,
-            unpacked_bytes: 128 << 30,
-            entries: 10_000_000,
-        }
-    }
-}
-
-/// How to pull.
-#[derive(Clone, Debug)]
-pub struct PullerOptions {
-    /// What an image may amount to.
-    pub limits: Limits,
-    /// Layers that are in work at once, of all pulls together.
-    pub lanes: usize,
-    /// Pulls that are under way at once; more wait.
-    pub pulls: usize,
-    /// Where compressed archives are decompressed to.
-    pub spool: PathBuf,
-}
-
-impl Default for PullerOptions {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            lanes: 4,
-            pulls: 4,
-            spool: "/var/tmp".into(),
-        }
-    }
-}
-
-/// Is told how a pull goes on, by several threads.
-pub trait Progress: Send + Sync {
-    /// The image is known, and which of its layers have to be fetched.
-    fn resolved(&self, image: &str, missing: &[Descriptor], present: usize);
-    /// So many more bytes of a layer are read.
-    fn advanced(&self, layer: &Descriptor, bytes: u64);
-    /// A layer is unpacked.
-    fn finished(&self, layer: &Descriptor);
-}
-
-/// Hears nothing.
-impl Progress for () {
-    fn resolved(&self, _: &str, _: &[Descriptor], _: usize) {}
-    fn advanced(&self, _: &Descriptor, _: u64) {}
-    fn finished(&self, _: &Descriptor) {}
-}
-
-/// What to pull.
-#[derive(Clone)]
-pub struct PullRequest {
-    /// From where.
-    pub source: ImageSource,
-    /// When to fetch.
-    pub policy: Policy,
-    /// For which platform; this host's when not said.
-    pub platform: Option<Platform>,
-    /// The login for the registry.
-    pub credentials: Option<Credentials>,
-    /// Names for the image instead of the usual one.
-    pub names: Vec<String>,
-    /// Who is told.
-    pub progress: Arc<dyn Progress>,
-}
-
-impl PullRequest {
-    /// The image for this host, when it is not present, without a login, unobserved.
-    pub fn new(source: ImageSource) -> Self {
-        Self {
-            source,
-            policy: Policy::default(),
-            platform: None,
-            credentials: None,
-            names: Vec::new(),
-            progress: Arc::new(()),
-        }
-    }
-
-    /// Two requests with the same key want the same thing with the same right to it.
-    fn key(&self) -> Key {
-        Key {
-            source: self.source.clone(),
-            policy: self.policy,
-            platform: self.platform.clone(),
-            credentials: self.credentials.as_ref().map(Credentials::fingerprint),
-            names: self.names.clone(),
-        }
-    }
-}
-
-/// What was pulled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    /// The image's ID in the store.
-    pub image_id: String,
-    /// Digest of what the name led to: of the index, if it was one.
-    pub digest: Option<Digest>,
-    /// The names that the image has from this pull.
-    pub names: Vec<String>,
-    /// Layers that were fetched.
-    pub layers_fetched: usize,
-    /// Layers that the store had.
-    pub layers_reused: usize,
-    /// Bytes of layers that came from the source.
-    pub bytes_fetched: u64,
-    /// True when nothing in the store had to change.
-    pub was_present: bool,
-}
-
+/// Two requests with the same key want the same thing with the same right to it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    source: ImageSource,
-    policy: Policy,
-    platform: Option<Platform>,
-    credentials: Option<String>,
-    names: Vec<String>,
+enum Key {
+    Pull {
+        source: ImageSource,
+        policy: Policy,
+        platform: Option<Platform>,
+        credentials: Option<String>,
+        names: Vec<String>,
+        is_own: bool,
+    },
+    /// The image with this ID, from an additional store.
+    Bring(String),
+}
+
+impl Key {
+    fn of(request: &PullRequest) -> Self {
+        Self::Pull {
+            source: request.source.clone(),
+            policy: request.policy,
+            platform: request.platform.clone(),
+            credentials: request.credentials.as_ref().map(Credentials::fingerprint),
+            names: request.names.clone(),
+            is_own: request.is_own,
+        }
+    }
 }
 
 type Outcome = Result<Pulled, Arc<PullError>>;
@@ -233,17 +117,16 @@ impl Puller {
     /// See [`PullError`]; everyone who waits gets the same one.
     pub async fn pull(&self, request: PullRequest) -> Outcome {
         let name = request.source.to_string();
-        let mut waiting = self.join(request);
-        let outcome = waiting.wait_for(Option::is_some).await;
-        match outcome.as_deref() {
-            Ok(Some(outcome)) => outcome.clone(),
-            _ => Err(Arc::new(PullError::Abandoned(name))),
-        }
+        let key = Key::of(&request);
+        self.join(key, name, move |puller| puller.pull_here(&request))
+            .await
     }
 
     /// True when a pull from this source is under way.
     pub fn is_under_way(&self, source: &ImageSource) -> bool {
-        self.under_way().keys().any(|key| key.source == *source)
+        self.under_way()
+            .keys()
+            .any(|key| matches!(key, Key::Pull { source: other, .. } if other == source))
     }
 
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Waiting>> {
@@ -253,9 +136,27 @@ impl Puller {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pull under way for this request, which is started if there is none.
-    fn join(&self, request: PullRequest) -> Waiting {
-        let key = request.key();
+    /// Waits for the work under way for this key, which is started if there is none.
+    async fn join(
+        &self,
+        key: Key,
+        image: String,
+        work: impl FnOnce(&Self) -> Result<Pulled, PullError> + Send + 'static,
+    ) -> Outcome {
+        let mut waiting = self.start(key, image.clone(), work);
+        let outcome = waiting.wait_for(Option::is_some).await;
+        match outcome.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Err(Arc::new(PullError::Abandoned(image))),
+        }
+    }
+
+    fn start(
+        &self,
+        key: Key,
+        image: String,
+        work: impl FnOnce(&Self) -> Result<Pulled, PullError> + Send + 'static,
+    ) -> Waiting {
         let mut under_way = self.under_way();
         if let Some(waiting) = under_way.get(&key) {
             return waiting.clone();
@@ -271,12 +172,11 @@ impl Puller {
             let pulls = Arc::clone(&listed.puller.0.pulls);
             // The semaphore is never closed; without a permit the pull would only be unbounded.
             let permit = pulls.acquire_owned().await.ok();
-            let image = request.source.to_string();
             let (failed, puller) = (sender.clone(), listed.puller.clone());
             let started = std::thread::Builder::new()
                 .name("pull".into())
                 .spawn(move || {
-                    let outcome = puller.pull_here(&request).map_err(Arc::new);
+                    let outcome = work(&puller).map_err(Arc::new);
                     // Out of the list first: who comes now starts anew.
                     drop((listed, permit));
                     sender.send_replace(Some(outcome));
@@ -298,14 +198,15 @@ impl Puller {
             && request.policy != Policy::Always
             && let Some(image) = self.find_present(reference, request.platform.as_ref())?
         {
+            if request.is_own && !self.is_own(&image.id)? {
+                return self.bring_here(&image.id);
+            }
             return Ok(Pulled {
                 image_id: image.id.clone(),
                 digest: image.digest.clone(),
                 names: vec![reference.storage_name()],
-                layers_fetched: 0,
-                layers_reused: 0,
-                bytes_fetched: 0,
                 was_present: true,
+                ..Pulled::default()
             });
         }
         if request.policy == Policy::Never {
@@ -449,47 +350,40 @@ impl Puller {
         image: &Image,
     ) -> Result<Pulled, PullError> {
         let inner = &*self.0;
-        let mut missing: Vec<LayerPlan> = Vec::new();
-        for layer in &image.layers {
-            if !self.has_layer(&layer.id)? {
-                missing.push(layer.clone());
+        let mut tasks: Vec<Task<'_>> = Vec::new();
+        let mut descriptors: Vec<Descriptor> = Vec::new();
+        for plan in &image.layers {
+            match self.whereabouts(plan)? {
+                Whereabouts::Own => {}
+                Whereabouts::Other if !request.is_own => {}
+                Whereabouts::Other => tasks.push(Task::Bring {
+                    original: plan.id.clone(),
+                    id: plan.id.clone(),
+                    parent: plan.parent.clone(),
+                }),
+                Whereabouts::Nowhere => {
+                    descriptors.push(plan.descriptor.clone());
+                    tasks.push(Task::Fetch { plan, source });
+                }
             }
         }
-        let descriptors: Vec<Descriptor> =
-            missing.iter().map(|plan| plan.descriptor.clone()).collect();
-        let present = image.layers.len() - missing.len();
+        let present = image.layers.len() - descriptors.len();
         request.progress.resolved(name, &descriptors, present);
         let mut pulled = Pulled {
             image_id: image.id().to_owned(),
             digest: Some(image.digest.clone()),
             names: names.to_vec(),
-            layers_fetched: missing.len(),
-            layers_reused: present,
-            bytes_fetched: 0,
-            was_present: false,
+            layers_fetched: descriptors.len(),
+            layers_brought: tasks.len() - descriptors.len(),
+            layers_reused: image.layers.len() - tasks.len(),
+            ..Pulled::default()
         };
-        if missing.is_empty() && self.is_recorded(image, names)? {
+        if tasks.is_empty() && self.is_recorded(image, names)? {
             pulled.was_present = true;
             return Ok(pulled);
         }
-        let work = Work {
-            store: &inner.store,
-            source,
-            name,
-            limits: &inner.options.limits,
-            lanes: &inner.lanes,
-            progress: request.progress.as_ref(),
-            stop: AtomicBool::new(false),
-            budget: AtomicU64::new(inner.options.limits.unpacked_bytes),
-            fetched: AtomicU64::new(0),
-        };
-        let is_side_by_side = inner.store.driver().stages_without_parent();
-        let layers = if is_side_by_side {
-            work.stage(&missing, inner.options.lanes)?
-        } else {
-            work.create_in_order(&missing)?;
-            Vec::new()
-        };
+        let work = self.work(name, request.progress.as_ref());
+        let layers = work.make(&tasks, inner.options.lanes)?;
         let created = inner.store.create_image(NewImage {
             id: Some(image.id().to_owned()),
             names: names.to_vec(),
@@ -503,13 +397,46 @@ impl Puller {
             extend: true,
         });
         if let Err(error) = created {
-            if !is_side_by_side {
-                work.undo(&missing);
-            }
+            work.undo(&tasks);
             return Err(error.into());
         }
         pulled.bytes_fetched = work.fetched.load(Ordering::Relaxed);
+        pulled.brought = work.brought();
         Ok(pulled)
+    }
+
+    fn work<'a>(&'a self, name: &'a str, progress: &'a dyn Progress) -> Work<'a> {
+        let inner = &*self.0;
+        Work {
+            store: &inner.store,
+            name,
+            limits: &inner.options.limits,
+            lanes: &inner.lanes,
+            progress,
+            stop: AtomicBool::new(false),
+            budget: AtomicU64::new(inner.options.limits.unpacked_bytes),
+            fetched: AtomicU64::new(0),
+            brought: Mutex::default(),
+        }
+    }
+
+    /// Where the layer is that the image needs.
+    fn whereabouts(&self, plan: &LayerPlan) -> Result<Whereabouts, PullError> {
+        let found = self.0.store.find_layer(&plan.id)?;
+        Ok(match found {
+            Some(layer) if layer.id != plan.id || layer.is_incomplete() => Whereabouts::Nowhere,
+            Some(layer) if !layer.is_read_only => Whereabouts::Own,
+            // Its ID says what it is made of only as long as nobody has chosen it.
+            Some(layer)
+                if layer
+                    .diff_digest
+                    .as_ref()
+                    .is_none_or(|is| *is == plan.diff_id) =>
+            {
+                Whereabouts::Other
+            }
+            _ => Whereabouts::Nowhere,
+        })
     }
 
     /// True when the store's own record of the image says all that this pull would make it say.
@@ -523,6 +450,14 @@ impl Puller {
                 && names.iter().all(|name| found.names.contains(name))
         }))
     }
+}
+
+/// Which store has a layer.
+enum Whereabouts {
+    Own,
+    /// An additional one.
+    Other,
+    Nowhere,
 }
 
 /// Takes a pull out of the list when it is over, also by a panic.

@@ -19,6 +19,7 @@ pub use options::DriverOptions;
 
 use crate::archive::Whiteouts;
 use crate::archive::changes::Change;
+use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
 
 /// The drivers that a store may be made with.
@@ -110,6 +111,20 @@ pub trait Driver: fmt::Debug + Send + Sync {
         parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<(), DriverError>;
+
+    /// As [`Driver::prepare`], with the contents of the layer `id` of the additional store in `root`:
+    /// shared with it where the file system can, else copied.
+    ///
+    /// # Errors
+    /// When that layer is missing or can't be read, or as [`Driver::prepare`].
+    fn prepare_copy(
+        &self,
+        at: &Dir,
+        root: &Path,
+        id: &str,
+        parent: Option<&str>,
+        options: &PrepareOptions,
+    ) -> Result<Copied, DriverError>;
 
     /// Fills in what [`Driver::prepare`] could not know, now that `parent` is in the home; durably. With
     /// `inherit_root`, the root directory gets the mode and owner of the parent's.
@@ -257,6 +272,17 @@ pub fn open(
         DriverKind::Overlay => Box::new(overlay::Overlay::open(roots, options)?),
         DriverKind::Vfs => Box::new(vfs::Vfs::open(roots, options)?),
     })
+}
+
+/// Copies the contents of the layer `id` of another store. Nobody holds that store's locks for so long: its
+/// owner may have deleted the layer meanwhile and made it again, and the copy is then of neither.
+fn copy_unchanged(id: &str, from: &Dir, to: &Dir) -> Result<Copied, DriverError> {
+    let copied = sys::tree::copy(from, to)?;
+    match Dir::open(from.path()) {
+        Ok(now) if now.stat_self()?.st_ino == from.stat_self()?.st_ino => Ok(copied),
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Err(DriverError::Missing(id.to_owned())),
+    }
 }
 
 /// Refuses what is no regular file: reading a pipe would wait, reading a device could do anything.

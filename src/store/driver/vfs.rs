@@ -11,7 +11,8 @@ use crate::archive::changes::{self, Change, Tree};
 use crate::archive::{Whiteouts, pack};
 use crate::store::id;
 use crate::store::time::Time;
-use crate::sys::{self, Dir, tree};
+use crate::sys::tree::{self, Copied};
+use crate::sys::{self, Dir};
 
 /// The driver and its home, `<graph root>/vfs/dir`.
 #[derive(Debug)]
@@ -73,12 +74,26 @@ impl Driver for Vfs {
     ) -> Result<(), DriverError> {
         match parent {
             None => at.set_mode(0o555)?,
-            Some(parent) => tree::copy(&self.content(parent)?, at)?,
+            Some(parent) => drop(tree::copy(&self.content(parent)?, at)?),
         }
         if options.durable {
             at.sync_file_system()?;
         }
         Ok(())
+    }
+
+    fn prepare_copy(
+        &self,
+        at: &Dir,
+        root: &Path,
+        id: &str,
+        _parent: Option<&str>,
+        _options: &PrepareOptions,
+    ) -> Result<Copied, DriverError> {
+        check(id)?;
+        let from = Dir::open(root)?.find_dir(Path::new("vfs/dir").join(id))?;
+        let from = from.ok_or_else(|| DriverError::Missing(id.to_owned()))?;
+        super::copy_unchanged(id, &from, at)
     }
 
     fn complete(&self, _at: &Dir, _parent: &str, _inherit_root: bool) -> Result<(), DriverError> {

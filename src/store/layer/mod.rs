@@ -1,5 +1,6 @@
 //! Layers: a file-system difference with at most one parent.
 
+mod copy;
 pub mod diff;
 pub mod record;
 pub mod stage;
@@ -14,8 +15,9 @@ use super::id_map::IdMap;
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
+use crate::sys::Dir;
 use record::LayerRecord;
-use stage::{CONTENTS, RECIPE, StagedLayer};
+use stage::{CONTENTS, DATA, RECIPE, StagedLayer};
 
 /// A look at all layers.
 pub type Layers = super::View<LayerRecord>;
@@ -56,6 +58,15 @@ impl NewLayer {
             gid_map: self.gid_map.clone(),
             ..LayerRecord::default()
         };
+        if let Some(original) = &staged.original {
+            return LayerRecord {
+                id: record.id,
+                // Names are unique in a store, and nobody knows a layer by one.
+                names: Vec::new(),
+                parent: record.parent,
+                ..(**original).clone()
+            };
+        }
         if let Some(measured) = &staged.measured {
             record.compressed_diff_digest = Some(measured.digest.clone());
             record.compressed_size = measured.size.cast_signed();
@@ -171,10 +182,7 @@ impl Transaction<'_> {
         }
         self.check_layer_names(&record.names)?;
         let dir = staged.dir()?;
-        if staged.measured.is_some() {
-            let name = format!("{}.tar-split.gz", record.id);
-            dir.rename(RECIPE, self.store.layers.dir(), name)?;
-        }
+        self.adopt_side_files(staged, &record, &dir)?;
         // What an earlier layer of this ID left mounted would otherwise be taken for this one.
         if let Some(mount) = self.mounts()?.find_id(&record.id) {
             self.store.driver.unmount(&record.id, mount.path.as_ref())?;
@@ -185,10 +193,10 @@ impl Transaction<'_> {
             .as_deref()
             .filter(|_| staged.parent_comes_later)
         {
-            let inherits = staged
-                .measured
-                .as_ref()
-                .is_none_or(|measured| !measured.has_root);
+            let inherits = match (&staged.original, &staged.measured) {
+                (Some(_), _) => false,
+                (None, measured) => measured.as_ref().is_none_or(|measured| !measured.has_root),
+            };
             self.store
                 .driver
                 .complete(&dir.open_dir(CONTENTS)?, parent, inherits)?;
@@ -201,6 +209,35 @@ impl Transaction<'_> {
         self.layers()
             .find_id(&id)
             .ok_or(Error::Unknown(Kind::Layer))
+    }
+
+    /// Moves the recipe and the big data of a staged layer to where those of its ID are.
+    fn adopt_side_files(
+        &mut self,
+        staged: &StagedLayer,
+        record: &LayerRecord,
+        dir: &Dir,
+    ) -> Result<(), Error> {
+        let home = self.store.layers.dir();
+        let recipe = format!("{}.tar-split.gz", record.id);
+        if staged.measured.is_some() {
+            dir.rename(RECIPE, home, recipe)?;
+        } else if staged.original.is_some() {
+            // What a crash left of an earlier layer of this ID must not be taken for this one's.
+            if dir.stat(RECIPE)?.is_some() {
+                dir.rename(RECIPE, home, recipe)?;
+            } else {
+                home.remove_file_if_found(recipe)?;
+            }
+            let old = self.store.staging.entry()?;
+            if old.take_in(home, &record.id)? {
+                self.throw_away(old);
+            }
+            if dir.stat(DATA)?.is_some() {
+                dir.rename(DATA, home, &record.id)?;
+            }
+        }
+        Ok(())
     }
 
     fn check_layer_names(&mut self, names: &[String]) -> Result<(), Error> {

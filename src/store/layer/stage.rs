@@ -9,12 +9,15 @@ use crate::archive::unpack::{self, Limits, UnpackError};
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::store::driver::{DriverError, PrepareOptions};
 use crate::store::error::Error;
+use crate::store::layer::record::LayerRecord;
 use crate::store::staging::Entry;
 use crate::store::{Inner, Store};
 use crate::sys::{self, Dir};
 
 /// The recipe's name inside a staged layer's entry.
 pub(in crate::store) const RECIPE: &str = "tar-split.gz";
+/// The layer's big data inside a staged layer's entry.
+pub(in crate::store) const DATA: &str = "data";
 /// The driver's directory inside a staged layer's entry.
 pub(in crate::store) const CONTENTS: &str = "layer";
 
@@ -115,6 +118,8 @@ pub struct StagedLayer {
     pub(in crate::store) parent_comes_later: bool,
     /// What its diff was; `None` for a layer without one.
     pub measured: Option<Measured>,
+    /// What it was in the additional store that it was copied from.
+    pub(in crate::store) original: Option<Arc<LayerRecord>>,
 }
 
 impl StagedLayer {
@@ -141,6 +146,7 @@ impl Inner {
             parent: parent.map(str::to_owned),
             parent_comes_later: options.parent_comes_later,
             measured: None,
+            original: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Images from layouts and from a registry that misbehaves on demand.
 
 mod layouts;
+mod other_stores;
 mod registry;
 mod server;
 
@@ -38,8 +39,13 @@ impl World {
     }
 
     fn with(driver: &str, options: PullerOptions) -> Self {
+        Self::configured(driver, options, Config::in_roots("", ""))
+    }
+
+    fn configured(driver: &str, options: PullerOptions, mut config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config::in_roots(folder.path().join("graph"), folder.path().join("run"));
+        config.graph_root = folder.path().join("graph");
+        config.run_root = folder.path().join("run");
         config.driver = Some(driver.to_owned());
         let store = Store::open(config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()

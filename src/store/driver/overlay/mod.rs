@@ -26,11 +26,12 @@ use rustix::io::Errno;
 
 use super::{
     Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots,
-    regular_file,
+    copy_unchanged, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::{Whiteouts, pack};
 use crate::store::time::Time;
+use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
 use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, WORK};
 use lowers::Chain;
@@ -277,6 +278,25 @@ impl Driver for Overlay {
         } else {
             Ok(())
         }
+    }
+
+    fn prepare_copy(
+        &self,
+        at: &Dir,
+        root: &Path,
+        id: &str,
+        parent: Option<&str>,
+        options: &PrepareOptions,
+    ) -> Result<Copied, DriverError> {
+        check(id)?;
+        let from = Dir::open(root)?.find_dir(Path::new("overlay").join(id))?;
+        let from = from.ok_or_else(|| DriverError::Missing(id.to_owned()))?;
+        self.prepare(at, parent, options)?;
+        // Children that stand on it already, through the additional store, know it by this name.
+        if let Some(short) = layout::short_name(&from)? {
+            layout::replace(at, LINK, &short)?;
+        }
+        copy_unchanged(id, &from.open_dir(DIFF)?, &at.open_dir(DIFF)?)
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
