@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary test peer check bench all fmt
+.PHONY: help run binary test peer vm-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ peer: ## Runs the tests with other people's tools alone: containers-storage, pod
 	@scripts/install test
 	@scripts/run-tests --test peer
 
+vm-test: ## Runs tests in a virtual machine with Debian's kernel: quotas, cgroup v2
+	@scripts/install vm
+	@scripts/run-vm-tests
+
 check: ## Format, lints, dependencies, spelling, documents, walls: what a change must pass before its tests
 	@scripts/install check
 	@scripts/check
@@ -38,7 +42,7 @@ bench: ## Measures against the bare system calls and the peers, and prints the t
 	@scripts/install bench
 	@scripts/run-bench $(BENCH)
 
-all: check test bench ## All of the above, whole
+all: check test vm-test bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt

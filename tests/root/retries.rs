@@ -97,8 +97,9 @@ fn a_pull_outlives_its_call_and_the_retry_joins_it() {
         &settings.target("slow", "data"),
         Some(&reference),
     );
+    // The plugin answers in the last tenth of the time: on an emulated processor that must be long enough.
     for _ in 0..3 {
-        let status = publish_within(&settings, &wish, Duration::from_millis(400)).unwrap_err();
+        let status = publish_within(&settings, &wish, Duration::from_secs(2)).unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         assert!(status.message().contains("a retry joins it"), "{status}");
     }

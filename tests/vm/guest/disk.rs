@@ -1,0 +1,72 @@
+//! The guest's disks for data, by serial number, and file systems on them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::tool::Tool;
+
+/// The file systems that stores are tried on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Ext4,
+    Xfs,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+
+    pub fn parse(name: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .unwrap_or_else(|| panic!("no file system {name:?}: ext4 or xfs"))
+    }
+
+    /// The disk of this kind: `run-guest` is given one for each, in the order of [`Kind::ALL`].
+    pub fn device(self) -> PathBuf {
+        let serial = format!("data{}", self as usize);
+        fs::read_dir("/sys/block")
+            .expect("the list of disks can be read")
+            .map(|entry| entry.expect("a disk").path())
+            .find(|path| {
+                fs::read_to_string(path.join("serial")).is_ok_and(|text| text.trim() == serial)
+            })
+            .and_then(|path| Some(Path::new("/dev").join(path.file_name()?)))
+            .unwrap_or_else(|| panic!("no disk with the serial number {serial}"))
+    }
+
+    /// Makes the file system, empty, with what project quotas need.
+    pub fn make(self) {
+        let tool = match self {
+            Self::Ext4 => Tool::new("mkfs.ext4").args([
+                "-q",
+                "-F",
+                "-O",
+                "quota,project",
+                "-E",
+                "quotatype=usrquota:grpquota:prjquota,lazy_itable_init=1,lazy_journal_init=1",
+            ]),
+            Self::Xfs => Tool::new("mkfs.xfs").args(["-q", "-f"]),
+        };
+        tool.arg(self.device()).ok();
+    }
+
+    /// Mounts it at `/disk/NAME`, with project quotas in force.
+    pub fn mount(self) -> PathBuf {
+        let folder = Path::new("/disk").join(self.name());
+        fs::create_dir_all(&folder).expect("a mount point can be made");
+        Tool::new("mount")
+            .args(["-t", self.name(), "-o", "prjquota"])
+            .arg(self.device())
+            .arg(&folder)
+            .ok();
+        folder
+    }
+}
