@@ -7,6 +7,7 @@
 //! | [`tar_split`] | the recipe from which the exact archive is rebuilt |
 //! | [`unpack`] | one pass: archive in, directory and recipe out |
 //! | [`pack`] | directory in, archive out |
+//! | [`retime`] | archive in, the same with other times out |
 //! | [`changes`] | what differs between trees, or between a layer and those below |
 //! | [`id_shift`] | moving owners between a container's IDs and ours |
 
@@ -14,6 +15,7 @@ pub mod changes;
 pub mod compression;
 pub mod id_shift;
 pub mod pack;
+pub mod retime;
 pub mod tar;
 pub mod tar_split;
 pub mod unpack;

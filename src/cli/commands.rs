@@ -282,6 +282,67 @@ const PULL: &[Flag] = &[
         "How many files a layer may have (default 10000000)",
     ),
 ];
+const COMMIT: &[Flag] = &[
+    value("author", Some('a'), "Author of the image"),
+    values(
+        "change",
+        Some('c'),
+        "Change of the image, as 'CMD [\"/bin/web\"]', 'ENV A=1', 'USER web'; may be given several times",
+    ),
+    value("message", Some('m'), "What the history says of it"),
+    value(
+        "timestamp",
+        None,
+        "When it was made, in seconds since 1970; its new files get this time too",
+    ),
+    value(
+        "source-date-epoch",
+        None,
+        "When it was made, in seconds since 1970 ($SOURCE_DATE_EPOCH)",
+    ),
+    switch(
+        "rewrite-timestamp",
+        None,
+        "Give new files that are younger than --source-date-epoch that time",
+    ),
+    value("iidfile", None, "Write the image ID to this file"),
+];
+const PUSH: &[Flag] = &[
+    value("authfile", None, "File with logins ($REGISTRY_AUTH_FILE)"),
+    value(
+        "secret-file",
+        None,
+        "Login in the form of a Kubernetes pull secret (.dockerconfigjson)",
+    ),
+    Flag {
+        name: "compression",
+        aliases: &[],
+        letter: None,
+        takes: Takes::OneOf(&["gzip", "zstd", "none"]),
+        default: "",
+        help: "How layers are compressed that the destination does not have (default: gzip)",
+    },
+    value(
+        "digestfile",
+        None,
+        "Write the digest of the pushed manifest to this file",
+    ),
+    switch(
+        "plain-http",
+        None,
+        "Talk plain http to this registry (to loopback it always may)",
+    ),
+    value(
+        "push-lanes",
+        None,
+        "Layers that are compressed and sent at the same time (default 2)",
+    ),
+    switch(
+        "quiet",
+        Some('q'),
+        "Print nothing but the digest of the manifest",
+    ),
+];
 const NODE: &[Flag] = &[
     value("node-name", None, "Name of this node in Kubernetes"),
     value(
@@ -792,6 +853,20 @@ pub const COMMANDS: &[Definition] = &[
         (1, 1),
         "Bring an image into the store",
         &[PULL, JSON],
+    ),
+    own(
+        "commit",
+        "CONTAINER [REFERENCE]",
+        (1, 2),
+        "Make an image of what a container changed",
+        &[COMMIT, JSON],
+    ),
+    own(
+        "push",
+        "IMAGE [DESTINATION]",
+        (1, 2),
+        "Send an image to a registry, oci:DIR[:NAME] or oci-archive:FILE[:NAME]",
+        &[PUSH, JSON],
     ),
     own(
         "node",

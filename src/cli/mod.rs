@@ -10,11 +10,14 @@
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff` | commands on all kinds |
 //! | `status` | commands on the store as a whole |
-//! | `pull`, `node` | images from elsewhere; the plugin |
+//! | `pull`, `push`, `progress` | images from elsewhere and to there |
+//! | `commit` | images of containers |
+//! | `node` | the plugin |
 //!
 //! Commands on the store run in the calling thread, without a runtime.
 
 pub mod commands;
+mod commit;
 mod containers;
 mod data;
 mod diff;
@@ -29,7 +32,9 @@ mod node;
 mod objects;
 pub mod output;
 mod owners;
+mod progress;
 mod pull;
+mod push;
 pub mod session;
 mod status;
 pub mod tree;
@@ -165,6 +170,7 @@ fn execute(command: &Definition, given: &Given, output: &mut Output) -> Outcome 
         "config" => status::config(given, output),
         "node" => node::run(given),
         "pull" => pull::pull(given, output),
+        "push" => push::push(given, output),
         "version" => {
             let version = ("Version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
             status::print_pairs(&[version], given, output)
@@ -182,6 +188,7 @@ fn in_store(name: &str, store: &Store, given: &Given, output: &mut Output) -> Ou
         }
         "applydiff" => diff::apply(store, given),
         "changes" => diff::changes(store, given, output),
+        "commit" => commit::run(store, given, output),
         "container" => containers::examine(store, given, output),
         "container-parent-owners" => owners::list(Container, store, given, output),
         "containers" => containers::list(store, given, output),

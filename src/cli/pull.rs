@@ -1,19 +1,14 @@
-//! `pull`: brings an image into the store, with bars on a terminal and lines elsewhere.
+//! `pull`: brings an image into the store.
 
-use std::collections::HashMap;
-use std::io::IsTerminal as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
-use super::session;
-use crate::oci::manifest::Descriptor;
-use crate::oci::pull::{Policy, Progress, PullerOptions, Trouble};
+use super::{progress, session};
+use crate::oci::pull::{Policy, PullerOptions, Trouble};
 use crate::oci::{
     AuthFilePlaces, Credentials, ImageSource, Keyring, PullError, PullRequest, Pulled, Puller,
     Reference, RegistryOptions, Transport,
@@ -61,14 +56,10 @@ pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
         }
     }
     if !given.has("quiet") {
-        request.progress = progress();
+        request.progress = progress::of("fetch");
     }
     let store = session::open(given)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new("start threads").caused_by(&error))?;
+    let runtime = session::runtime()?;
     let handle = runtime.handle().clone();
     let transport = Transport::new(registry);
     let mut options = PullerOptions::default();
@@ -99,7 +90,10 @@ fn print(pulled: &Pulled, given: &Given, output: &mut Output) -> Outcome {
 }
 
 /// The login: from the file that was named, else from where Podman and Docker keep theirs.
-fn credentials(given: &Given, reference: &Reference) -> Result<Option<Credentials>, Failure> {
+pub(super) fn credentials(
+    given: &Given,
+    reference: &Reference,
+) -> Result<Option<Credentials>, Failure> {
     let named = given.filled("secret-file").or(given.filled("authfile"));
     let keyring = match named {
         Some(file) => Keyring::from_file(Path::new(file)),
@@ -139,102 +133,4 @@ fn failure(error: &PullError, source: &ImageSource) -> Failure {
         Trouble::TooLarge | Trouble::Unsupported | Trouble::Internal => return failure,
     };
     failure.advise(advice)
-}
-
-fn progress() -> Arc<dyn Progress> {
-    if std::io::stderr().is_terminal() {
-        Arc::new(Bars::default())
-    } else {
-        Arc::new(Lines)
-    }
-}
-
-/// The first digits of a digest: enough to tell the layers of an image apart.
-fn short(layer: &Descriptor) -> &str {
-    let hex = layer.digest.hex();
-    hex.get(..12).unwrap_or(hex)
-}
-
-fn summary(image: &str, missing: &[Descriptor], present: usize) -> String {
-    let bytes = missing.iter().map(|layer| layer.size).sum();
-    format!(
-        "{image}: {} layers to fetch ({}), {present} present",
-        missing.len(),
-        HumanBytes(bytes)
-    )
-}
-
-/// One line when the image is known, and one for each layer that is done.
-#[derive(Debug)]
-struct Lines;
-
-#[expect(
-    clippy::print_stderr,
-    reason = "several threads tell; stdout has the result alone"
-)]
-impl Progress for Lines {
-    fn resolved(&self, image: &str, missing: &[Descriptor], present: usize) {
-        eprintln!("{}", summary(image, missing, present));
-    }
-
-    fn advanced(&self, _: &Descriptor, _: u64) {}
-
-    fn finished(&self, layer: &Descriptor) {
-        eprintln!("{}: done ({})", short(layer), HumanBytes(layer.size));
-    }
-}
-
-/// A bar for each layer.
-#[derive(Debug, Default)]
-struct Bars {
-    all: MultiProgress,
-    layers: Mutex<HashMap<String, ProgressBar>>,
-}
-
-impl Bars {
-    fn with(&self, layer: &Descriptor, act: impl FnOnce(&ProgressBar)) {
-        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = layers.get(layer.digest.as_str()) {
-            act(bar);
-        }
-    }
-}
-
-/// The last bar leaves the cursor at its end.
-#[expect(clippy::print_stderr, reason = "stdout has the result alone")]
-impl Drop for Bars {
-    fn drop(&mut self) {
-        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !layers.is_empty() {
-            eprintln!();
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "stdout has the result alone")]
-impl Progress for Bars {
-    fn resolved(&self, image: &str, missing: &[Descriptor], present: usize) {
-        // No bar is drawn yet, so this line stays above them.
-        eprintln!("{}", summary(image, missing, present));
-        let style = ProgressStyle::with_template(
-            "{prefix} {bar:30} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {msg}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        for layer in missing {
-            let bar = self
-                .all
-                .add(ProgressBar::new(layer.size).with_style(style.clone()));
-            bar.set_prefix(short(layer).to_owned());
-            layers.insert(layer.digest.as_str().to_owned(), bar);
-        }
-    }
-
-    fn advanced(&self, layer: &Descriptor, bytes: u64) {
-        self.with(layer, |bar| bar.inc(bytes));
-    }
-
-    fn finished(&self, layer: &Descriptor) {
-        self.with(layer, |bar| bar.finish_with_message("done"));
-    }
 }

@@ -36,6 +36,18 @@ pub fn text_variable(name: &str) -> Result<Option<String>, Failure> {
     })
 }
 
+/// Threads for talking to registries.
+///
+/// # Errors
+/// When they can't be started.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("start threads").caused_by(&error))
+}
+
 /// Lanes and limits of pulls, where they were said.
 ///
 /// # Errors
@@ -58,7 +70,7 @@ pub fn limit_pulls(given: &Given, options: &mut PullerOptions) -> Result<(), Fai
 }
 
 /// A number above 0, perhaps with K, M, G or T for powers of 1024.
-fn amount(given: &Given, flag: &str) -> Result<Option<u64>, Failure> {
+pub(super) fn amount(given: &Given, flag: &str) -> Result<Option<u64>, Failure> {
     let Some(text) = given.filled(flag) else {
         return Ok(None);
     };

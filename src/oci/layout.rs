@@ -17,8 +17,8 @@ use crate::archive::tar;
 use crate::sys::{self, Dir, File};
 
 /// Under which annotation an index keeps the name of an image.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const INDEX: &str = "index.json";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const INDEX: &str = "index.json";
 /// The most members that an archive may have: a layout needs one a blob.
 const MOST_MEMBERS: usize = 100_000;
 

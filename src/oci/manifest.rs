@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::source::SourceError;
 use crate::archive::compression::Compression;
@@ -41,7 +41,7 @@ pub const ACCEPTED: [&str; 4] = [
 ];
 
 /// Points at some bytes: what they are, their digest and their size.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the bytes are; empty when the descriptor does not say.
@@ -52,10 +52,10 @@ pub struct Descriptor {
     /// Their number.
     pub size: u64,
     /// For which machines, in an index.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Free text by key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<std::collections::BTreeMap<String, String>>,
 }
 
@@ -78,14 +78,14 @@ impl Descriptor {
 }
 
 /// An operating system and a processor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// `linux`.
     pub os: String,
     /// Go's name of the processor: `amd64`, `arm64`.
     pub architecture: String,
     /// A generation of it: `v8`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
@@ -192,6 +192,16 @@ pub fn layer_compression(media_type: &str) -> Result<Compression, SourceError> {
     })
 }
 
+/// OCI's media type for a layer in this compression; none for those that it has no name for.
+pub fn layer_media_type(compression: Compression) -> Option<&'static str> {
+    match compression {
+        Compression::None => Some("application/vnd.oci.image.layer.v1.tar"),
+        Compression::Gzip => Some("application/vnd.oci.image.layer.v1.tar+gzip"),
+        Compression::Zstd => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
+        Compression::Bzip2 | Compression::Xz => None,
+    }
+}
+
 /// One image: its config and its layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -199,6 +209,27 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    /// The bytes of an OCI manifest that says this.
+    pub fn to_oci(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Written<'a> {
+            schema_version: u32,
+            media_type: &'a str,
+            config: &'a Descriptor,
+            layers: &'a [Descriptor],
+        }
+        let written = Written {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST,
+            config: &self.config,
+            layers: &self.layers,
+        };
+        serde_json::to_vec(&written).expect("its keys are texts, and memory takes everything")
+    }
 }
 
 /// The manifests of one image for several platforms.

@@ -42,6 +42,26 @@ pub struct ParseReferenceError {
 }
 
 impl Reference {
+    /// Reads the name of an image that is made here: where a name without a host would be Docker
+    /// Hub's, it is `localhost/`'s, as in Podman and Buildah.
+    ///
+    /// # Errors
+    /// When the text names no image.
+    pub fn parse_local(text: &str) -> Result<Self, ParseReferenceError> {
+        let has_host = text
+            .split_once('/')
+            .is_some_and(|(first, _)| looks_like_host(first));
+        if has_host || text.is_empty() || is_hex_id(text) {
+            return text.parse();
+        }
+        format!("localhost/{text}")
+            .parse()
+            .map_err(|error: ParseReferenceError| ParseReferenceError {
+                text: text.to_owned(),
+                ..error
+            })
+    }
+
     /// The registry's host and port as names show it, `docker.io` for Docker Hub.
     pub fn host(&self) -> &str {
         &self.host
@@ -379,6 +399,21 @@ mod tests {
                 reference
             );
         }
+    }
+
+    #[test]
+    fn what_is_made_here_is_local() {
+        let local = |text: &str| Reference::parse_local(text).map(|found| found.to_string());
+        assert_eq!(local("web").unwrap(), "localhost/web:latest");
+        assert_eq!(local("team/web:1").unwrap(), "localhost/team/web:1");
+        assert_eq!(
+            local("docker.io/web").unwrap(),
+            "docker.io/library/web:latest"
+        );
+        assert_eq!(local("host:5000/web").unwrap(), "host:5000/web:latest");
+        let error = local("Web").unwrap_err().to_string();
+        assert!(error.starts_with("\"Web\""), "{error}");
+        assert!(local("").is_err() && local(&DIGEST[7..]).is_err());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Resolved {
     pub media_type: String,
 }
 
-/// What went wrong at a source, by what the caller can do about it.
+/// What went wrong at a source or a destination, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -80,6 +80,16 @@ pub enum SourceError {
         /// What was asked for.
         what: String,
         /// What happened, the last time.
+        detail: String,
+    },
+    /// The registry takes what is pushed for wrong, too large, or not its business.
+    #[error("{host} refuses {what}: {detail}")]
+    Refused {
+        /// The registry.
+        host: String,
+        /// What was pushed.
+        what: String,
+        /// What it said.
         detail: String,
     },
     /// The bytes are not what they should be.

@@ -19,6 +19,11 @@ impl Time {
         Self(Timestamp::now())
     }
 
+    /// So many seconds after the epoch; none when the calendar ends before.
+    pub fn from_seconds(seconds: i64) -> Option<Self> {
+        Timestamp::from_second(seconds).ok().map(Self)
+    }
+
     /// Go's zero time, which says that none was set.
     pub fn unset() -> Self {
         Self(Timestamp::constant(YEAR_ONE, 0))

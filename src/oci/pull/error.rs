@@ -79,7 +79,7 @@ impl PullError {
     pub fn trouble(&self) -> Trouble {
         match self {
             Self::Absent(_) | Self::Platform { .. } => Trouble::NotFound,
-            Self::Source(error) => source_trouble(error),
+            Self::Source(error) => error.trouble(),
             Self::Layer { source, .. } => stage_trouble(source),
             Self::Store(error) => store_trouble(error),
             Self::Thread { .. } => Trouble::Unavailable,
@@ -88,18 +88,21 @@ impl PullError {
     }
 }
 
-fn source_trouble(error: &SourceError) -> Trouble {
-    match error {
-        SourceError::NotFound { .. } => Trouble::NotFound,
-        SourceError::Unauthenticated { .. } => Trouble::Unauthenticated,
-        SourceError::Denied { .. } => Trouble::Denied,
-        SourceError::Unavailable { .. } => Trouble::Unavailable,
-        SourceError::Corrupt { .. } => Trouble::Corrupt,
-        SourceError::TooLarge { .. } => Trouble::TooLarge,
-        SourceError::Unsupported { .. } => Trouble::Unsupported,
-        SourceError::File(error) if error.is_no_space() => Trouble::NoSpace,
-        SourceError::File(error) if error.is_not_found() => Trouble::NotFound,
-        SourceError::File(_) => Trouble::Internal,
+impl SourceError {
+    /// What can be done about it.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::NotFound { .. } => Trouble::NotFound,
+            Self::Unauthenticated { .. } => Trouble::Unauthenticated,
+            Self::Denied { .. } => Trouble::Denied,
+            Self::Unavailable { .. } => Trouble::Unavailable,
+            Self::Corrupt { .. } => Trouble::Corrupt,
+            Self::TooLarge { .. } => Trouble::TooLarge,
+            Self::Unsupported { .. } | Self::Refused { .. } => Trouble::Unsupported,
+            Self::File(error) if error.is_no_space() => Trouble::NoSpace,
+            Self::File(error) if error.is_not_found() => Trouble::NotFound,
+            Self::File(_) => Trouble::Internal,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::oci::manifest::{
     Descriptor, Document, LARGEST_CONFIG, Manifest, Platform, layer_compression,
 };
 use crate::oci::source::{Resolved, Source, SourceError, VerifyingReader, read_bounded};
+use crate::oci::stored;
 use crate::store::{BigDataItem, Time};
 
 /// How many indexes may lead to a manifest.
@@ -111,36 +112,17 @@ impl Image {
     /// The blobs to be kept with the image, under the keys and in the order of containers/image:
     /// config, indexes, manifest by digest, manifest, no signatures.
     pub(super) fn big_data(&self) -> Vec<BigDataItem> {
-        let item = |key: String, bytes: &[u8], digest: &Digest| BigDataItem {
-            key,
-            bytes: bytes.to_vec(),
-            digest: Some(digest.clone()),
-        };
-        let mut items = vec![BigDataItem::new(
-            self.config_digest.as_str(),
-            self.config.clone(),
-        )];
-        for document in &self.documents {
-            let key = format!("manifest-{}", document.digest);
-            items.push(item(key, &document.bytes, &document.digest));
-        }
-        let manifest = self.manifest();
-        items.push(item(
-            "manifest".to_owned(),
-            &manifest.bytes,
-            &manifest.digest,
-        ));
-        let signatures = format!("signature-{}", manifest.digest.hex());
-        items.push(BigDataItem::new(signatures, Vec::new()));
-        items
+        let manifests: Vec<(&Digest, &[u8])> = self
+            .documents
+            .iter()
+            .map(|document| (&document.digest, document.bytes.as_slice()))
+            .collect();
+        stored::big_data((&self.config_digest, &self.config), &manifests)
     }
 
     /// The image's metadata as containers/image writes it: there are no signatures.
     pub(super) fn metadata(&self) -> String {
-        format!(
-            r#"{{"signatures-sizes":{{"{}":[]}}}}"#,
-            self.manifest().digest
-        )
+        stored::metadata(&self.manifest().digest)
     }
 }
 

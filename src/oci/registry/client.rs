@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
+    RETRY_AFTER,
 };
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 
 use crate::oci::source::SourceError;
 
@@ -28,6 +30,8 @@ pub struct RegistryOptions {
     pub connect_timeout: Duration,
     /// The longest time without a byte.
     pub stall_timeout: Duration,
+    /// The longest time that a registry may take to answer when it was sent something.
+    pub answer_timeout: Duration,
     /// How often a request is tried before it counts as failed.
     pub attempts: u32,
     /// The pause after the first failure; doubled after each further one.
@@ -43,6 +47,7 @@ impl Default for RegistryOptions {
             authorities: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(300),
             attempts: 5,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(30),
@@ -59,17 +64,24 @@ struct Shared {
     options: RegistryOptions,
     plain: OnceLock<Result<Client, String>>,
     encrypted: OnceLock<Result<Client, String>>,
+    /// For uploads, whose answers take their time: without a limit between two bytes.
+    patient_plain: OnceLock<Result<Client, String>>,
+    patient_encrypted: OnceLock<Result<Client, String>>,
 }
 
 /// One request, before redirects.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Request {
+    /// `GET` when nothing else is said; `POST` with a form.
+    pub(super) method: Method,
     pub(super) accept: Option<&'static str>,
     pub(super) authorization: Option<HeaderValue>,
     /// Only the bytes from here on.
     pub(super) from: Option<u64>,
     /// A form to be posted.
     pub(super) form: Option<String>,
+    /// Bytes to be sent, and what they are. The answer may then take its time.
+    pub(super) body: Option<(String, Bytes)>,
 }
 
 impl Transport {
@@ -79,6 +91,8 @@ impl Transport {
             options,
             plain: OnceLock::new(),
             encrypted: OnceLock::new(),
+            patient_plain: OnceLock::new(),
+            patient_encrypted: OnceLock::new(),
         }))
     }
 
@@ -91,22 +105,33 @@ impl Transport {
         self.0.options.insecure.contains(host) || is_loopback(host)
     }
 
-    fn client(&self, url: &Url) -> Result<&Client, SourceError> {
+    fn client(&self, url: &Url, is_patient: bool) -> Result<&Client, SourceError> {
         let shared = &self.0;
-        let client = match url.scheme() {
-            "http" => shared
-                .plain
-                .get_or_init(|| build(&shared.options, false).map_err(|error| chain(&error))),
-            _ => shared
-                .encrypted
-                .get_or_init(|| build(&shared.options, true).map_err(|error| chain(&error))),
+        let is_encrypted = url.scheme() != "http";
+        let slot = match (is_encrypted, is_patient) {
+            (false, false) => &shared.plain,
+            (true, false) => &shared.encrypted,
+            (false, true) => &shared.patient_plain,
+            (true, true) => &shared.patient_encrypted,
         };
+        let client = slot.get_or_init(|| {
+            build(&shared.options, is_encrypted, is_patient).map_err(|error| chain(&error))
+        });
         client.as_ref().map_err(|detail| {
             SourceError::unsupported(
                 format_args!("encryption to {}", authority(url)),
                 format_args!("{detail} (are CA certificates installed?)"),
             )
         })
+    }
+
+    /// Begins a request that sends a stream; it is for the caller to watch over it.
+    pub(super) fn streaming(
+        &self,
+        method: Method,
+        url: &Url,
+    ) -> Result<RequestBuilder, SourceError> {
+        Ok(self.client(url, true)?.request(method, url.clone()))
     }
 
     /// Sends a request, following redirects, and repeats it while the failure may pass.
@@ -151,6 +176,13 @@ impl Transport {
             }
             let next = redirect_target(&url, &response)?;
             self.check_redirect(&url, &next)?;
+            let keeps_method = matches!(response.status().as_u16(), 307 | 308);
+            if !keeps_method && !matches!(request.method, Method::GET | Method::HEAD) {
+                return Err(SourceError::unsupported(
+                    format_args!("the redirect of an upload to {}", authority(&next)),
+                    format_args!("the registry answered {}", response.status()),
+                ));
+            }
             if next.origin() != url.origin() {
                 request.authorization = None;
                 if request.form.is_some() {
@@ -185,12 +217,12 @@ impl Transport {
     }
 
     async fn send_once(&self, url: &Url, request: &Request) -> Result<Response, SourceError> {
-        let method = if request.form.is_some() {
-            Method::POST
-        } else {
-            Method::GET
+        let method = match request.form {
+            Some(_) => Method::POST,
+            None => request.method.clone(),
         };
-        let mut builder = self.client(url)?.request(method, url.clone());
+        let is_patient = request.body.is_some();
+        let mut builder = self.client(url, is_patient)?.request(method, url.clone());
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
         }
@@ -204,6 +236,13 @@ impl Transport {
             builder = builder
                 .header("content-type", "application/x-www-form-urlencoded")
                 .body(form.clone());
+        }
+        if let Some((kind, bytes)) = &request.body {
+            builder = builder
+                .timeout(self.options().answer_timeout)
+                .header(CONTENT_LENGTH, bytes.len())
+                .header(CONTENT_TYPE, kind)
+                .body(bytes.clone());
         }
         builder
             .send()
@@ -222,14 +261,20 @@ impl RegistryOptions {
     }
 }
 
-fn build(options: &RegistryOptions, encrypted: bool) -> Result<Client, reqwest::Error> {
+fn build(
+    options: &RegistryOptions,
+    encrypted: bool,
+    is_patient: bool,
+) -> Result<Client, reqwest::Error> {
     // A second installation fails, and the first one serves as well.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(options.connect_timeout)
-        .read_timeout(options.stall_timeout);
+        .connect_timeout(options.connect_timeout);
+    if !is_patient {
+        builder = builder.read_timeout(options.stall_timeout);
+    }
     if encrypted {
         let mut authorities = Vec::new();
         for pem in &options.authorities {
@@ -255,7 +300,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn may_pass(status: StatusCode) -> bool {
+pub(super) fn may_pass(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
@@ -347,14 +392,14 @@ mod tests {
             ],
             ..RegistryOptions::default()
         });
-        let client = |url: &str| transport.client(&Url::parse(url).unwrap()).map(drop);
+        let client = |url: &str| transport.client(&Url::parse(url).unwrap(), false).map(drop);
         client("http://127.0.0.1:1").unwrap();
         let error = client("https://a.io").unwrap_err();
         assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
         client("http://127.0.0.1:1").unwrap();
         let plain = Transport::new(RegistryOptions::default());
         // Without CA certificates on the machine this is an error, never a panic.
-        if let Err(error) = plain.client(&Url::parse("https://a.io").unwrap()) {
+        if let Err(error) = plain.client(&Url::parse("https://a.io").unwrap(), false) {
             assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
         }
     }

@@ -5,11 +5,14 @@
 //! | [`client`] | connections, redirects, time limits, repetition |
 //! | `token` | the login challenge and the tokens |
 //! | `blob` | a blob's stream: resumed when cut, verified, bounded |
+//! | `upload` | the registry as a destination |
 
 mod blob;
 pub mod client;
 mod token;
+mod upload;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -51,7 +54,14 @@ struct Inner {
     login: Mutex<Login>,
     /// One thread at a time asks for a token.
     asking: tokio::sync::Mutex<()>,
+    /// What tokens are asked for beside what the registry itself names.
+    scopes: Vec<String>,
+    /// Where else the registry may have a blob: repositories by the digest.
+    neighbours: Neighbours,
 }
+
+/// Other repositories of a registry, by the digest of a blob that may be there.
+pub type Neighbours = BTreeMap<Digest, Vec<String>>;
 
 /// What the registry wants with every request.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +83,53 @@ impl Registry {
         transport: Transport,
         reference: Reference,
         credentials: Option<Credentials>,
+    ) -> Result<Self, SourceError> {
+        let none = Neighbours::new();
+        Self::connect(runtime, transport, reference, credentials, Vec::new(), none)
+    }
+
+    /// As [`Registry::new`], for an image that is to be pushed there, some of whose blobs the registry
+    /// may have in the `neighbours`.
+    ///
+    /// # Errors
+    /// When the reference's host can't be an address, or it has no tag.
+    pub fn for_push(
+        runtime: Handle,
+        transport: Transport,
+        reference: Reference,
+        credentials: Option<Credentials>,
+        neighbours: Neighbours,
+    ) -> Result<Self, SourceError> {
+        if reference.digest().is_some() {
+            return Err(SourceError::unsupported(
+                format_args!("pushing to {reference}"),
+                "the digest is found while pushing: name a tag",
+            ));
+        }
+        let mut scopes = vec![format!("repository:{}:pull,push", reference.repository())];
+        for repository in neighbours.values().flatten() {
+            let scope = format!("repository:{repository}:pull");
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        Self::connect(
+            runtime,
+            transport,
+            reference,
+            credentials,
+            scopes,
+            neighbours,
+        )
+    }
+
+    fn connect(
+        runtime: Handle,
+        transport: Transport,
+        reference: Reference,
+        credentials: Option<Credentials>,
+        scopes: Vec<String>,
+        neighbours: Neighbours,
     ) -> Result<Self, SourceError> {
         let host = match reference.host() {
             "docker.io" => "registry-1.docker.io",
@@ -99,6 +156,8 @@ impl Registry {
             credentials,
             login: Mutex::new(login),
             asking: tokio::sync::Mutex::new(()),
+            scopes,
+            neighbours,
         })))
     }
 
@@ -112,22 +171,43 @@ impl Registry {
         from: Option<u64>,
         what: &str,
     ) -> Result<Response, SourceError> {
+        let url = self.address(path, what)?;
+        let request = Request {
+            accept,
+            from,
+            ..Request::default()
+        };
+        let response = self.exchange(&url, request, what).await?;
+        self.judge(response, what).await
+    }
+
+    /// The address of `path` below the repository.
+    fn address(&self, path: &str, what: &str) -> Result<Url, SourceError> {
+        self.0
+            .base
+            .join(path)
+            .map_err(|error| SourceError::unsupported(format_args!("the address of {what}"), error))
+    }
+
+    /// Sends a request, logged in as the registry demands; any answer but "log in" is a success here.
+    async fn exchange(
+        &self,
+        url: &Url,
+        mut request: Request,
+        what: &str,
+    ) -> Result<Response, SourceError> {
         let inner = &*self.0;
-        let url = inner.base.join(path).map_err(|error| {
-            SourceError::unsupported(format_args!("the address of {what}"), error)
-        })?;
         let mut tried: Option<Login> = None;
         loop {
             let login = self.login();
-            let request = Request {
-                accept,
-                authorization: inner.authorization(&login)?,
-                from,
-                form: None,
+            // Registries send uploads to other hosts, which the login is not for.
+            request.authorization = match url.origin() == inner.base.origin() {
+                true => inner.authorization(&login)?,
+                false => None,
             };
-            let response = inner.transport.send(&url, &request, what).await?;
+            let response = inner.transport.send(url, &request, what).await?;
             if response.status() != StatusCode::UNAUTHORIZED {
-                return self.judge(response, what).await;
+                return Ok(response);
             }
             // A token may have run out in the middle of a pull: one new one is asked for.
             if tried.is_some() {
@@ -221,7 +301,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Gets a token for pulling from the repository.
+    /// Gets a token for what is to be done in the repository.
     async fn ask_for_token(&self, challenge: &Challenge) -> Result<Token, SourceError> {
         let inner = &*self.0;
         let Challenge::Bearer {
@@ -238,8 +318,13 @@ impl Registry {
         let mut url = inner.token_service(realm)?;
         let host = authority(&url);
         let own_scope = format!("repository:{}:pull", inner.reference.repository());
-        let scope = scope.as_deref().unwrap_or(&own_scope);
-        let mut fields = vec![("scope", scope)];
+        let mut fields: Vec<(&str, &str)> = match inner.scopes.as_slice() {
+            [] => vec![("scope", scope.as_deref().unwrap_or(&own_scope))],
+            scopes => scopes
+                .iter()
+                .map(|scope| ("scope", scope.as_str()))
+                .collect(),
+        };
         fields.extend(service.as_deref().map(|service| ("service", service)));
         let mut request = Request::default();
         if let Some(Credentials::IdentityToken(token)) = &inner.credentials {

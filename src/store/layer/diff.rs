@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::archive::changes::Change;
 use crate::archive::compression::{self, Compression};
 use crate::archive::tar_split;
+use crate::digest::Digest;
 use crate::store::driver::{DriverError, DriverKind};
 use crate::store::error::{Error, Kind};
 use crate::store::layer::record::LayerRecord;
@@ -21,6 +22,14 @@ pub enum DiffError {
     /// The recipe or the contents are not what came in.
     #[error("putting the layer's stream together")]
     Reassemble(#[source] tar_split::ReassembleError),
+    /// The stream is not the one that came in.
+    #[error("the layer's stream is {found} and was {expected} when it came in")]
+    Digest {
+        /// What it was.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
     /// The output can't be compressed or written.
     #[error("writing the layer's stream")]
     Write(#[source] io::Error),

@@ -1,0 +1,68 @@
+//! What a container changed becomes a layer of an image.
+
+use std::io::{self, BufWriter, Read, Write};
+
+use super::pipe::{self, Broken};
+use crate::archive::retime::{RetimeError, Times, retime};
+use crate::store::driver::{DriverError, DriverKind};
+use crate::store::{LayerRecord, StageError, StageOptions, StagedLayer, Store};
+
+/// Why a layer's contents could not be made an image's. Nothing is left of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayerError {
+    /// The container's files can't be read.
+    #[error(transparent)]
+    Read(DriverError),
+    /// Their times can't be rewritten.
+    #[error(transparent)]
+    Times(RetimeError),
+    /// The layer can't be written.
+    #[error(transparent)]
+    Stage(StageError),
+    /// There is no pipe or thread left.
+    #[error("start a stream")]
+    Stream(#[source] io::Error),
+}
+
+impl From<Broken<Self, Self>> for LayerError {
+    fn from(broken: Broken<Self, Self>) -> Self {
+        match broken {
+            Broken::Pipe(error) => Self::Stream(error),
+            Broken::Writer(error) | Broken::Reader(error) => error,
+        }
+    }
+}
+
+/// Stages the difference between `layer` and its parent as a layer over `parent`, which has the same
+/// contents as that one. The container may be mounted; what is written meanwhile may be in or not.
+pub(super) fn stage(
+    store: &Store,
+    layer: &LayerRecord,
+    parent: Option<&str>,
+    times: Times,
+) -> Result<StagedLayer, LayerError> {
+    let driver = store.driver();
+    let base = match driver.kind() {
+        DriverKind::Overlay => None,
+        // Its layers are whole trees that do not know their parents.
+        DriverKind::Vfs => Some(layer.parent.as_str()).filter(|parent| !parent.is_empty()),
+    };
+    let diff = |out: &mut dyn Write| driver.diff(&layer.id, base, out).map_err(LayerError::Read);
+    let stage = |archive: &mut dyn Read| {
+        store
+            .stage_layer_over(parent, archive, &StageOptions::default())
+            .map_err(LayerError::Stage)
+    };
+    if times == Times::Kept {
+        return Ok(pipe::run(diff, stage)?);
+    }
+    let retimed = |out: &mut dyn Write| -> Result<(), LayerError> {
+        let out = BufWriter::with_capacity(128 * 1024, out);
+        let rewrite =
+            |archive: &mut dyn Read| retime(archive, times, out).map_err(LayerError::Times);
+        pipe::run(diff, rewrite)?;
+        Ok(())
+    };
+    Ok(pipe::run(retimed, stage)?)
+}
