@@ -375,6 +375,11 @@ const NODE: &[Flag] = &[
         None,
         "How many files a layer may have (default 10000000)",
     ),
+    value(
+        "shutdown-file",
+        None,
+        "File whose presence at the end says that the node goes down: inline volumes are saved",
+    ),
     value("driver-name", None, "CSI driver name"),
     value(
         "log-level",

@@ -46,6 +46,7 @@ fn config(given: &Given) -> Result<Config, Failure> {
     if let Some(text) = given.filled("http") {
         config.http_address = Some(http_address(text)?);
     }
+    config.shutdown_file = given.filled("shutdown-file").map(Into::into);
     session::limit_pulls(given, &mut config.pulls)?;
     Ok(config)
 }

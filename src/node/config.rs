@@ -34,6 +34,8 @@ pub struct Config {
     pub pulls: PullerOptions,
     /// How many volumes the node may have; 0 for no limit.
     pub max_volumes: i64,
+    /// A file that is there when the node itself goes down, as the plugin is asked to end.
+    pub shutdown_file: Option<PathBuf>,
     /// How long calls that run may take once the plugin is asked to end.
     pub grace: Duration,
 }
@@ -79,6 +81,7 @@ impl Config {
             registry: RegistryOptions::default(),
             pulls: PullerOptions::default(),
             max_volumes: 0,
+            shutdown_file: None,
             grace: Duration::from_secs(20),
         }
     }

@@ -6,12 +6,14 @@
 //! | [`volume`] | volumes: what is asked for, what is found, what is done |
 //! | [`config`] | everything the plugin needs to know |
 //! | [`plugin`] | the plugin's life: build, recover, start, drain |
+//! | [`events`] | what the owners of pods are told |
 //! | [`lanes`] | the only bridge from asynchronous code to blocking work |
 //! | [`health`] | readiness, and the HTTP endpoint that shows it |
 //! | [`metrics`] | what is counted |
 
 pub mod config;
 pub mod csi;
+pub mod events;
 pub mod health;
 pub mod lanes;
 pub mod metrics;

@@ -24,12 +24,13 @@ use super::csi::socket::{self, Socket, SocketError};
 use super::csi::wire::controller_server::ControllerServer;
 use super::csi::wire::identity_server::IdentityServer;
 use super::csi::wire::node_server::NodeServer;
+use super::events::Log;
 use super::health::{self, Readiness};
 use super::lanes::Lanes;
 use super::metrics::Metrics;
 use super::volume::images::Images;
 use super::volume::mounts::{Kernel, Mounts};
-use super::volume::{self, Parts, Recovery, Volumes};
+use super::volume::{self, Drained, Parts, Recovery, Volumes};
 use crate::oci::Transport;
 use crate::oci::pull::Puller;
 use crate::store::{self, Store};
@@ -107,6 +108,7 @@ impl Plugin {
             kubelet_dir: config.kubelet_dir.clone(),
             images: Images::new(puller, lanes.clone(), Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
+            events: Arc::new(Log),
             lanes,
         })?;
         let context = Arc::new(Context {
@@ -325,22 +327,40 @@ impl Running {
 /// When it can't start, or a server fails.
 pub fn run(config: Config, store_config: store::Config) -> Result<(), Error> {
     run_until(config, store_config, async {
-        let end = wait_for_signal().await;
-        if let Err(error) = end {
+        wait_for_signal().await.unwrap_or_else(|error| {
             tracing::error!(error = %chain(&error), "signals can't be had");
-        }
+            End::Plugin
+        })
     })
 }
 
-async fn wait_for_signal() -> std::io::Result<()> {
+/// What ends when the plugin is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The plugin alone: pods go on.
+    Plugin,
+    /// The node goes down.
+    Node,
+}
+
+async fn wait_for_signal() -> std::io::Result<End> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut power = signal(SignalKind::from_raw(libc::SIGPWR))?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => End::Plugin,
+        _ = interrupt.recv() => End::Plugin,
+        _ = power.recv() => End::Node,
+    })
+}
+
+/// The node goes down: what inline volumes hold is to be there again afterwards.
+async fn save(volumes: &Arc<Volumes>) {
+    match volumes.drain().await {
+        Ok(Drained { drained, left }) => tracing::info!(drained, left, "inline volumes are saved"),
+        Err(error) => tracing::error!(error = %chain(&error), "inline volumes are not saved"),
     }
-    Ok(())
 }
 
 /// As [`run`], until `shutdown` ends. Makes a runtime of its own.
@@ -350,7 +370,7 @@ async fn wait_for_signal() -> std::io::Result<()> {
 pub fn run_until(
     config: Config,
     store_config: store::Config,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = End> + Send,
 ) -> Result<(), Error> {
     let start = Instant::now();
     sys::memory::keep_little();
@@ -371,6 +391,7 @@ pub fn run_until(
         let plugin = Plugin::build(config, store, Arc::new(Kernel))?;
         let recovery = plugin.recover().await?;
         let endpoint = plugin.config.endpoint.clone();
+        let shutdown_file = plugin.config.shutdown_file.clone();
         let mut running = plugin.start().await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -383,12 +404,22 @@ pub fn run_until(
             "ready"
         );
         let result = tokio::select! {
-            () = shutdown => Ok(()),
+            end = shutdown => Ok(end),
             error = running.failed() => Err(error),
         };
-        tracing::info!("shutting down");
+        let says_node = shutdown_file.is_some_and(|file| sys::File::open(file).is_ok());
+        let end = match &result {
+            Ok(End::Plugin) if says_node => End::Node,
+            Ok(end) => *end,
+            Err(_) => End::Plugin,
+        };
+        tracing::info!(?end, "shutting down");
+        let volumes = Arc::clone(&running.context.volumes);
         running.drain().await;
-        result
+        if end == End::Node {
+            save(&volumes).await;
+        }
+        result.map(drop)
     });
     // Pulls that go on are cut off; the next start removes what they staged.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -30,6 +30,15 @@ impl Store {
         ensure(self.0.containers.dir(), &self.container_id(key)?)
     }
 
+    /// The contents of one file in the durable directory of the container with this ID.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn find_container_file(&self, id: &str, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = [id, USERDATA, name].iter().collect::<PathBuf>();
+        Ok(self.0.containers.dir().find(path)?)
+    }
+
     /// The directory of a container that ends with the boot, made when missing.
     ///
     /// # Errors

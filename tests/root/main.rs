@@ -14,5 +14,6 @@ mod support;
 mod bad_input;
 mod full_disk;
 mod other_stores;
+mod reboot;
 mod retries;
 mod volumes;

@@ -178,10 +178,14 @@ impl Plugin {
     }
 
     /// SIGTERM, and waits for the end; its exit code.
-    pub fn stop(mut self) -> i32 {
+    pub fn stop(self) -> i32 {
+        self.stop_by(rustix::process::Signal::TERM)
+    }
+
+    /// A signal, and waits for the end; its exit code.
+    pub fn stop_by(mut self, signal: rustix::process::Signal) -> i32 {
         let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM)
-            .expect("a child can be signalled");
+        rustix::process::kill_process(process, signal).expect("a child can be signalled");
         let status = self.child.wait().expect("a child can be waited for");
         status.code().unwrap_or(-1)
     }

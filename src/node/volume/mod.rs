@@ -20,12 +20,15 @@
 //! | [`targets`] | which paths may be a target, and which volume is visible where |
 //! | [`mounts`] | the little that is asked of the mount table |
 //! | [`images`] | the image that a volume starts from: found, or pulled |
-//! | `publish`, `unpublish`, `claims`, `recover` | the operations |
+//! | `boot` | whether a volume's files outlive a reboot |
+//! | `publish`, `unpublish`, `claims`, `recover`, `drain` | the operations |
 //! | [`error`] | what may go wrong |
 
 pub mod attributes;
+mod boot;
 mod claims;
 pub mod definition;
+mod drain;
 pub mod error;
 pub mod gate;
 pub mod handle;
@@ -43,11 +46,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use attributes::{AttributeError, Attributes, MountFlags, PullPolicy};
 pub use definition::{Definition, Lifecycle};
+pub use drain::Drained;
 pub use error::{Error, Kind};
 pub use handle::{Handle, Place, StoreId};
 pub use plan::Access;
 pub use recover::Recovery;
 
+use super::events::Events;
 use super::lanes::Lanes;
 use super::metrics::Metrics;
 use crate::store::driver::{DriverKind, MountOptions};
@@ -166,6 +171,7 @@ pub struct Volumes {
     boot: Option<String>,
     images: Images,
     metrics: Arc<Metrics>,
+    events: Arc<dyn Events>,
 }
 
 /// What [`Volumes`] are made of.
@@ -183,6 +189,8 @@ pub struct Parts {
     pub images: Images,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
+    /// Who is told what happens to them.
+    pub events: Arc<dyn Events>,
 }
 
 impl Volumes {
@@ -209,6 +217,7 @@ impl Volumes {
             index: Mutex::default(),
             images: parts.images,
             metrics: parts.metrics,
+            events: parts.events,
         })
     }
 

@@ -64,6 +64,12 @@ pub trait Mounts: fmt::Debug + Send + Sync {
     /// When the system refuses.
     fn unmount(&self, target: &Path) -> Result<(), sys::Error>;
 
+    /// Makes what is mounted at `path` read-only, or writable again, wherever else it is mounted.
+    ///
+    /// # Errors
+    /// When it is being written, or the system refuses; nothing is then changed.
+    fn set_read_only(&self, path: &Path, read_only: bool) -> Result<(), sys::Error>;
+
     /// Everything that is mounted. Costs with the size of the table: for the start only.
     ///
     /// # Errors
@@ -99,6 +105,18 @@ impl Mounts for Kernel {
 
     fn unmount(&self, target: &Path) -> Result<(), sys::Error> {
         mount::unmount(target).map(drop)
+    }
+
+    fn set_read_only(&self, path: &Path, read_only: bool) -> Result<(), sys::Error> {
+        // The file system of anything else is not a volume's alone.
+        if !mount::is_overlay(path)? {
+            return Err(sys::Error::new(
+                "make read-only or writable",
+                path,
+                std::io::Error::from(std::io::ErrorKind::Unsupported),
+            ));
+        }
+        mount::set_read_only(path, read_only)
     }
 
     fn table(&self) -> Result<Vec<Line>, sys::Error> {
@@ -202,6 +220,24 @@ pub(in crate::node) mod memory {
             let mut mounts = self.0.lock().unwrap();
             if let Some(last) = mounts.iter().rposition(|(path, _)| path == target) {
                 mounts.remove(last);
+            }
+            Ok(())
+        }
+
+        fn set_read_only(&self, path: &Path, read_only: bool) -> Result<(), sys::Error> {
+            let mut mounts = self.0.lock().unwrap();
+            let Some((_, found)) = mounts.iter().find(|(target, _)| target == path) else {
+                return Err(sys::Error::new(
+                    "make read-only or writable",
+                    path,
+                    std::io::Error::from(std::io::ErrorKind::Unsupported),
+                ));
+            };
+            let source = found.source;
+            for (_, mounted) in mounts.iter_mut() {
+                if mounted.source == source {
+                    mounted.flags.read_only = read_only;
+                }
             }
             Ok(())
         }

@@ -4,7 +4,8 @@
 //! a time-out, is part of what is found; so every retry goes on from there, in any order.
 
 use super::attributes::MountFlags;
-use super::definition::{Definition, Lifecycle};
+use super::boot::Files;
+use super::definition::Definition;
 
 /// Who may use a volume, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum FoundVolume {
     Present {
         /// What it is.
         definition: Box<Definition>,
+        /// What is known of its files.
+        files: Files,
         /// Its mount is there.
         is_mounted: bool,
     },
@@ -81,6 +84,8 @@ pub struct Found {
 pub enum Step {
     /// Delete the container: its files may be torn by a crash of the system.
     Discard,
+    /// Let the files that were drained go on in this boot.
+    Resume,
     /// Make the container, from the image, which is pulled when missing.
     Create,
     /// Mount it at the volume's own place.
@@ -157,9 +162,13 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
         FoundVolume::Absent => steps.extend([Step::Create, Step::Mount]),
         FoundVolume::Present {
             definition,
+            files,
             is_mounted,
         } => {
             compare(definition, wanted)?;
+            if files.are_drained() {
+                steps.push(Step::Resume);
+            }
             if let FoundTarget::Published(flags) = found.target
                 && *is_mounted
             {
@@ -168,7 +177,7 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
                     None => wanted.flags,
                 };
                 return if flags == expected {
-                    Ok(Vec::new())
+                    Ok(steps)
                 } else {
                     Err(Conflict::Flags { is: flags })
                 };
@@ -177,10 +186,7 @@ pub fn plan(wanted: &Wanted, found: &Found) -> Result<Vec<Step>, Conflict> {
                 return Err(Conflict::SecondTarget);
             }
             if !is_mounted {
-                let is_torn = definition.lifecycle == Lifecycle::Ephemeral
-                    && definition.boot.is_some()
-                    && definition.boot != found.boot;
-                if is_torn {
+                if files.are_torn(found.boot.as_deref()) {
                     steps.extend([Step::Discard, Step::Create]);
                 }
                 steps.push(Step::Mount);
@@ -223,6 +229,7 @@ fn compare(is: &Definition, wanted: &Wanted) -> Result<(), Conflict> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::definition::Lifecycle;
     use super::*;
 
     const RW: MountFlags = MountFlags {
@@ -256,6 +263,7 @@ mod tests {
     fn present(is_mounted: bool) -> FoundVolume {
         FoundVolume::Present {
             definition: Box::new(definition("a")),
+            files: Files::Volatile("today".to_owned()),
             is_mounted,
         }
     }
@@ -359,16 +367,35 @@ mod tests {
                 Step::Bind(RW)
             ])
         );
-        let mut kept = definition("a");
-        kept.boot = None;
-        later.volume = FoundVolume::Present {
-            definition: Box::new(kept),
-            is_mounted: false,
+        let mut keep = |files, boot: &str| {
+            later.boot = Some(boot.to_owned());
+            later.volume = FoundVolume::Present {
+                definition: Box::new(definition("a")),
+                files,
+                is_mounted: false,
+            };
+            plan(&wanted(), &later).unwrap()
         };
-        assert_eq!(
-            plan(&wanted(), &later),
-            Ok(vec![Step::Mount, Step::Bind(RW)])
-        );
+        let mounted = [Step::Mount, Step::Bind(RW)];
+        assert_eq!(keep(Files::Durable, "tomorrow"), mounted);
+        let today = || "today".to_owned();
+        assert_eq!(keep(Files::Volatile(today()), "today"), mounted);
+        for boot in ["today", "tomorrow"] {
+            assert_eq!(
+                keep(Files::Drained(today()), boot),
+                [Step::Resume, Step::Mount, Step::Bind(RW)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_drained_volume_that_is_published_becomes_writable_again() {
+        let mut found = found(present(true), FoundTarget::Published(RO));
+        found.source_flags = Some(RO);
+        if let FoundVolume::Present { files, .. } = &mut found.volume {
+            *files = Files::Drained("today".to_owned());
+        }
+        assert_eq!(plan(&wanted(), &found), Ok(vec![Step::Resume]));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::boot::Files;
 use super::definition::{Definition, Lifecycle};
 use super::error::{Error, TargetError};
 use super::handle::Place;
@@ -11,6 +12,7 @@ use super::images::Wish;
 use super::plan::{Conflict, Found, FoundTarget, FoundVolume, Step, Wanted, plan};
 use super::targets::{AtTarget, TargetPath};
 use super::{Publication, Volumes, definition_of, in_store};
+use crate::node::events;
 use crate::store::{self, ContainerRecord, NewContainer};
 use crate::sys::{self, Dir};
 
@@ -184,6 +186,8 @@ impl Volumes {
             None => FoundVolume::Absent,
             Some(None) => FoundVolume::Stranger,
             Some(Some(definition)) => FoundVolume::Present {
+                files: Files::of(&self.store, container, &definition)
+                    .map_err(in_store("read the state of the volume"))?,
                 definition: Box::new(definition),
                 is_mounted: own.is_some() || !live.is_empty(),
             },
@@ -211,12 +215,9 @@ impl Volumes {
         for step in steps {
             match step {
                 Step::Discard => {
-                    tracing::warn!(
-                        volume = wanted.handle.as_str(),
-                        "its files are of an earlier boot and may be torn: it starts anew"
-                    );
                     self.discard(record.as_ref()).await?;
                 }
+                Step::Resume => self.resume_at_publish(record.as_ref()).await?,
                 Step::Create => {
                     let kept = record.take().map(|record| record.image.clone());
                     let created = self.create_inline(wanted, plan_for, kept, deadline).await?;
@@ -252,13 +253,38 @@ impl Volumes {
             return Ok(());
         };
         let shared = Arc::clone(self);
-        let deleted = self
-            .lanes
-            .records
-            .run(move || shared.store.delete_container(&record.id));
+        let deleted = self.lanes.records.run(move || {
+            shared.report(
+                &record,
+                events::STARTED_ANEW,
+                "its files are of an earlier boot, from which they were not saved, and may be torn: \
+                 it starts anew from its image",
+            );
+            shared.store.delete_container(&record.id)
+        });
         deleted.await?.map_err(in_store("delete the torn volume"))?;
         self.metrics.count_volume("ephemeral", -1);
         Ok(())
+    }
+
+    async fn resume_at_publish(
+        self: &Arc<Self>,
+        record: Option<&Arc<ContainerRecord>>,
+    ) -> Result<(), Error> {
+        let Some(record) = record.cloned() else {
+            return Ok(());
+        };
+        let shared = Arc::clone(self);
+        let resumed = self.lanes.records.run(move || {
+            shared.resume(&record)?;
+            shared.report(
+                &record,
+                events::KEPT,
+                "its files were saved before the node went down: it goes on with them",
+            );
+            Ok(())
+        });
+        resumed.await?
     }
 
     /// Makes the container of an inline volume and mounts it in the same change of the store.
@@ -376,7 +402,7 @@ impl Volumes {
                         self.note(&record.id, target.path(), mounted);
                     }
                 }
-                Step::Discard | Step::Create | Step::Mount => {}
+                Step::Discard | Step::Resume | Step::Create | Step::Mount => {}
             }
         }
         Ok(())

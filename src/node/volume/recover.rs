@@ -10,6 +10,7 @@ use super::error::Error;
 use super::handle::is_id;
 use super::mounts::{Line, Source};
 use super::{Volumes, definition_of, in_store};
+use crate::node::chain;
 use crate::store;
 
 /// What a start found.
@@ -148,6 +149,12 @@ impl Volumes {
         // With broken records nothing new is mounted by anybody; what is published stays served.
         if let Err(error) = self.record_mounts(&layers) {
             tracing::warn!(%error, "mounts that a kill left unrecorded stay so");
+        }
+        match self.undrain_all() {
+            Ok(0) => {}
+            Ok(volumes) => tracing::info!(volumes, "drained volumes are writable again"),
+            // Each is tried again when it is published.
+            Err(error) => tracing::warn!(error = %chain(&error), "drained volumes stay read-only"),
         }
         self.metrics.set_targets(recovery.targets);
         Ok(recovery)

@@ -94,6 +94,7 @@ fn open(root: &Path, mounts: &Arc<Memory>) -> Arc<Volumes> {
         mounts: Arc::clone(mounts) as Arc<dyn Mounts>,
         kubelet_dir: root.join("kubelet"),
         metrics: Arc::default(),
+        events: Arc::new(crate::node::events::Log),
     });
     Arc::new(volumes.unwrap())
 }
