@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary test peer vm-test check bench all fmt
+.PHONY: help run binary image test peer vm-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: ## Shows it: plays the kubelet with a real registry and image; IMAGE=refere
 
 binary: ## Builds the one static binary for release and prints its path
 	@scripts/build-binary
+
+image: ## Builds the container image with Strata itself and prints where it is; PUSH=registry/name:tag sends it there
+	@scripts/build-image
 
 test: ## Runs every test, as root, and ends with counts (installs the peer tools that it needs)
 	@scripts/install test

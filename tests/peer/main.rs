@@ -17,6 +17,7 @@ mod cli;
 mod descriptor;
 mod engines;
 mod fixtures;
+mod own_image;
 mod pulling;
 mod sanity;
 mod shared;
