@@ -162,17 +162,17 @@ impl Store {
         self.mount_layer(container.layer.clone(), mounting)
     }
 
-    /// Takes down the mount of a container at `path` and forgets its counts; the waiting for the disk
-    /// that unmounting a persistent overlay brings is under no lock.
+    /// Takes down the mount of a container at `path`, unless it is in use, and forgets its counts; the
+    /// waiting for the disk that unmounting a persistent overlay brings is under no lock.
     ///
     /// # Errors
-    /// When the container is unknown or the unmount fails.
+    /// When the container is unknown, somebody is in the mount, or the unmount fails.
     pub fn unmount_at(&self, container: &str, path: &Path) -> Result<(), Error> {
         let container = self
             .find_container(container)?
             .ok_or(Error::Unknown(Kind::Container))?;
         let layer = container.layer.clone();
-        self.0.driver.unmount(&layer, path)?;
+        self.0.driver.unmount_unused(&layer, path)?;
         let path = path.to_owned();
         self.write(Scope::LAYERS, move |transaction| {
             let mounts = transaction.mounts()?;

@@ -255,6 +255,7 @@ fn binds_have_properties_of_their_own() {
         no_set_id: true,
         no_exec: true,
         no_access_time: true,
+        set_id: false,
     };
     mount::bind(&source, &target, flags).unwrap();
     assert_eq!(

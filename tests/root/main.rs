@@ -13,6 +13,7 @@ mod support;
 
 mod bad_input;
 mod full_disk;
+mod held;
 mod other_stores;
 mod reboot;
 mod retries;

@@ -7,6 +7,7 @@ use super::handle::ParseStoreIdError;
 use super::plan::Conflict;
 use crate::node::lanes::LaneError;
 use crate::store;
+use crate::store::driver::DriverError;
 use crate::sys;
 
 /// What a caller has to do about a failure.
@@ -194,6 +195,7 @@ pub(super) fn of_store(error: &store::Error) -> Kind {
         E::Unknown(store::Kind::Image) => Kind::NotFound,
         // The object was changed under us by another tool: the next try sees what is there now.
         E::Changed(_) | E::Unknown(_) | E::DuplicateId => Kind::Unavailable,
+        E::Driver(driver) if matches!(**driver, DriverError::InUse(_)) => Kind::Unavailable,
         E::Load { .. } => Kind::Corrupt,
         E::ReadOnly | E::NotSupported(_) => Kind::Unable,
         _ => Kind::Internal,

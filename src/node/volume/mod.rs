@@ -241,9 +241,19 @@ impl Volumes {
             at: Some(self.place(container, layer)),
             options: MountOptions {
                 volatile: lifecycle == Lifecycle::Ephemeral && self.boot.is_some(),
+                is_strict: true,
                 ..MountOptions::default()
             },
         }
+    }
+
+    /// Whether the store's options forbid set-id bits, whoever asks for them.
+    fn forbids_set_id(&self) -> bool {
+        self.store.config().options.iter().any(|option| {
+            option
+                .split_once("mountopt=")
+                .is_some_and(|(_, options)| options.split(',').any(|option| option == "nosuid"))
+        })
     }
 
     /// The volume's own place. Drivers that give the layer's directory itself need no other.
@@ -252,6 +262,11 @@ impl Volumes {
             DriverKind::Vfs => self.store.driver().default_mount_point(layer),
             _ => self.home.path().join(container),
         }
+    }
+
+    /// Whether a volume has a mount of its own, which targets are binds of.
+    fn has_own_mount(&self) -> bool {
+        self.store.driver().kind() != DriverKind::Vfs
     }
 
     /// What the volume's own place shows, when the volume is mounted there.

@@ -100,7 +100,10 @@ impl Mounts for Kernel {
     }
 
     fn bind(&self, source: &Path, target: &Path, flags: MountFlags) -> Result<(), sys::Error> {
-        mount::bind(source, target, to_kernel(flags))
+        let mut flags = to_kernel(flags);
+        // An overlay here is a volume's own mount, which is stricter than its targets may be.
+        flags.set_id = !flags.no_set_id && mount::is_overlay(source)?;
+        mount::bind(source, target, flags)
     }
 
     fn unmount(&self, target: &Path) -> Result<(), sys::Error> {
@@ -139,6 +142,7 @@ fn to_kernel(flags: MountFlags) -> Flags {
         no_set_id: !flags.suid,
         no_exec: flags.no_exec,
         no_access_time: flags.no_atime,
+        set_id: false,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::attributes::MountFlags;
 use super::boot::Files;
 use super::definition::{Definition, Lifecycle};
 use super::error::{Error, TargetError};
@@ -107,7 +108,10 @@ impl Volumes {
         Ok(Wanted {
             definition,
             may_create: is_inline,
-            flags: wanted.flags,
+            flags: MountFlags {
+                suid: wanted.flags.suid && !self.forbids_set_id(),
+                ..wanted.flags
+            },
             access: wanted.access,
             group: wanted.group,
         })
@@ -195,7 +199,11 @@ impl Volumes {
         Ok(Found {
             volume,
             target: found_target,
-            source_flags: own.map(|mounted| mounted.flags),
+            // The own mount is always strict, and targets need not be.
+            source_flags: own.map(|mounted| MountFlags {
+                suid: mounted.flags.suid || self.has_own_mount(),
+                ..mounted.flags
+            }),
             has_other_targets: live.iter().any(|path| path != target.path()),
             boot: self.boot.clone(),
         })
@@ -357,7 +365,9 @@ impl Volumes {
         let Some(record) = record.cloned() else {
             return Ok(());
         };
-        let mounting = self.mounting(&record.id, &record.layer, definition.lifecycle);
+        let mut mounting = self.mounting(&record.id, &record.layer, definition.lifecycle);
+        // It was mounted before, and a process may have been left in it.
+        mounting.options.is_exclusive = true;
         let shared = Arc::clone(self);
         let mounted = self.lanes.records.run(move || {
             if shared.mounted(&record.id, &record.layer)?.is_some() {

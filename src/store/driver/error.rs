@@ -66,6 +66,11 @@ pub enum DriverError {
         /// How many may be.
         limit: usize,
     },
+    /// A process still has the layer's files open, through a mount that is gone or about to go.
+    #[error(
+        "layer {0} is in use: a process has files in an earlier mount of it open; it is free when that process ends"
+    )]
+    InUse(String),
     /// A mount option that the driver does not have.
     #[error("mount option {0:?} is not supported by this driver")]
     MountOption(String),

@@ -73,6 +73,11 @@ pub struct MountOptions {
     pub options: Vec<String>,
     /// What is written need not survive a loss of power.
     pub volatile: bool,
+    /// Neither device files nor set-id bits count, whatever the options say.
+    pub is_strict: bool,
+    /// Refused while a process holds an earlier mount of the layer that is out of sight. Costs a look
+    /// that a layer which was just made does not need.
+    pub is_exclusive: bool,
     /// The SELinux context.
     pub label: Option<String>,
 }
@@ -220,6 +225,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// When the kernel refuses.
     fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError>;
 
+    /// As [`Driver::unmount`], but refused while something in the mount is in use.
+    ///
+    /// # Errors
+    /// [`DriverError::InUse`], or when the kernel refuses.
+    fn unmount_unused(&self, id: &str, at: &Path) -> Result<(), DriverError>;
+
     /// True when a mount of this driver is at `at`: asked of the kernel by the path itself, as a line of
     /// the mount table may be hidden by another mount.
     ///
@@ -282,6 +293,16 @@ fn copy_unchanged(id: &str, from: &Dir, to: &Dir) -> Result<Copied, DriverError>
         Ok(now) if now.stat_self()?.st_ino == from.stat_self()?.st_ino => Ok(copied),
         Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Err(DriverError::Missing(id.to_owned())),
+    }
+}
+
+/// Takes down the mount at `at`, unless somebody is in it.
+fn unmount_unused(id: &str, at: &Path) -> Result<(), DriverError> {
+    match sys::mount::unmount_unused(at) {
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+            Err(DriverError::InUse(id.to_owned()))
+        }
+        result => Ok(result.map(drop)?),
     }
 }
 

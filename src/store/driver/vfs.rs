@@ -200,6 +200,13 @@ impl Driver for Vfs {
         Ok(())
     }
 
+    fn unmount_unused(&self, id: &str, at: &Path) -> Result<(), DriverError> {
+        match at == self.default_mount_point(id) {
+            true => Ok(()),
+            false => super::unmount_unused(id, at),
+        }
+    }
+
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
         if at.parent() == Some(self.home.path()) {
             let id = at.file_name().unwrap_or_default();

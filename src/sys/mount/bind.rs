@@ -104,13 +104,13 @@ struct MountAttr {
 
 #[allow(unsafe_code, reason = "neither std nor rustix has mount_setattr")]
 fn set_attributes(tree: &OwnedFd, flags: Flags) -> io::Result<()> {
+    let mut cleared = MountAttrFlags::empty();
+    // The rule for access times is a number within the bits: it must be cleared to be set.
+    cleared.set(MountAttrFlags::MOUNT_ATTR__ATIME, flags.no_access_time);
+    cleared.set(MountAttrFlags::MOUNT_ATTR_NOSUID, flags.set_id);
     let attr = MountAttr {
         attr_set: u64::from(flags.attributes().bits()),
-        // The rule for access times is a number within the bits: it must be cleared to be set.
-        attr_clr: match flags.no_access_time {
-            true => u64::from(MountAttrFlags::MOUNT_ATTR__ATIME.bits()),
-            false => 0,
-        },
+        attr_clr: cleared.bits().into(),
         propagation: 0,
         userns_fd: 0,
     };

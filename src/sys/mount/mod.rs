@@ -48,6 +48,8 @@ pub struct Flags {
     pub no_exec: bool,
     /// Access times are not kept.
     pub no_access_time: bool,
+    /// Set-id bits count in a bind, even of a mount on which they don't.
+    pub set_id: bool,
 }
 
 impl Flags {
@@ -80,6 +82,7 @@ impl From<StatVfsMountFlags> for Flags {
             no_set_id: flags.contains(StatVfsMountFlags::NOSUID),
             no_exec: flags.contains(StatVfsMountFlags::NOEXEC),
             no_access_time: flags.contains(StatVfsMountFlags::NOATIME),
+            set_id: false,
         }
     }
 }

@@ -433,6 +433,10 @@ impl Driver for Overlay {
         Ok(())
     }
 
+    fn unmount_unused(&self, id: &str, at: &Path) -> Result<(), DriverError> {
+        super::unmount_unused(id, at)
+    }
+
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
         Ok(sys::mount::is_overlay(at)?)
     }

@@ -26,6 +26,8 @@ impl Overlay {
         let options::Options { mut flags, data } =
             options::choose(&wanted.options, &self.mount_options, self.is_rootless)?;
         flags.read_only |= wanted.read_only || !is_own;
+        flags.no_devices |= wanted.is_strict;
+        flags.no_set_id |= wanted.is_strict;
         let mut mount = OverlayMount {
             flags,
             options: data,
@@ -40,6 +42,9 @@ impl Overlay {
             mount.upper = Some((layer.path().join(DIFF), layer.path().join(WORK)));
             // The kernel refuses an upper that was mounted volatile before; whether its contents may be trusted is
             // for the caller to know.
+            if wanted.is_exclusive && is_in_use(&layer)? {
+                return Err(DriverError::InUse(id.to_owned()));
+            }
             layer.remove_tree("work/work/incompat/volatile")?;
             let has_volatile = mount.options.iter().any(|option| option == "volatile");
             if wanted.volatile && !has_volatile {
@@ -114,4 +119,36 @@ impl Overlay {
             Err(error) => self.explain(&plan, error),
         }
     }
+}
+
+/// True when some overlay is still alive whose upper directory is the layer's: a mount that was taken out of sight lives on
+/// while a process is in it, and a second one over the same files would tear them.
+///
+/// An overlay that keeps an index refuses directories that another one works in, its work directory among them. So
+/// one is made, without a place, for which the layer's work directory is the upper one.
+fn is_in_use(layer: &Dir) -> Result<bool, sys::Error> {
+    const PROBE: &str = "probe";
+    layer.remove_tree(PROBE)?;
+    let probe = layer.ensure_dir(PROBE, 0o700)?;
+    for name in ["lower", "work"] {
+        probe.create_dir(name, 0o700)?;
+    }
+    let path = |name: &str| probe.path().join(name);
+    let overlay = OverlayMount {
+        lowers: vec![path("lower")],
+        upper: Some((layer.path().join(WORK), path("work"))),
+        options: vec!["index=on".to_owned(), "volatile".to_owned()],
+        ..OverlayMount::default()
+    };
+    let is_busy = match sys::mount::overlay_view(&overlay, layer.path()) {
+        Ok(_) => false,
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => true,
+        Err(error) => {
+            // A kernel or a file system without indexes can't be asked.
+            tracing::debug!(%error, "whether a layer is in use is not known");
+            false
+        }
+    };
+    layer.remove_tree(PROBE)?;
+    Ok(is_busy)
 }
