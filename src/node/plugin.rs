@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -15,6 +16,7 @@ use tonic::transport::server::Router;
 use super::chain;
 use super::config::{Config, ConfigError};
 use super::csi::Context;
+use super::csi::caller::Caller;
 use super::csi::controller::Controller;
 use super::csi::identity::Identity;
 use super::csi::node::Node;
@@ -252,9 +254,10 @@ fn serve(
     listener: tokio::net::UnixListener,
     stopped: watch::Receiver<bool>,
 ) -> JoinHandle<Result<(), Error>> {
+    let callers = UnixListenerStream::new(listener).map(|accepted| accepted.map(Caller::new));
     tokio::spawn(async move {
         services
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until(stopped))
+            .serve_with_incoming_shutdown(callers, until(stopped))
             .await
             .map_err(|error| failed(what, error))
     })

@@ -10,6 +10,7 @@
 //! | [`socket`] | the private Unix socket |
 //! | [`registration`] | how the kubelet finds us |
 
+pub mod caller;
 pub mod controller;
 pub mod identity;
 pub mod node;
