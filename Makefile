@@ -10,10 +10,10 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test peer vm-test check bench all fmt
+.PHONY: help run binary image test e2e cluster cluster-down peer vm-test check bench all fmt
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Shows it: plays the kubelet with a real registry and image; IMAGE=reference takes your own image
 	@scripts/install run
@@ -28,6 +28,17 @@ image: ## Builds the container image with Strata itself and prints where it is; 
 test: ## Runs every test, as root, and ends with counts (installs the peer tools that it needs)
 	@scripts/install test
 	@scripts/run-tests
+
+e2e: ## Runs the tests in a real Kubernetes cluster of one node, as root (builds it once: ten minutes)
+	@scripts/install e2e
+	@scripts/run-e2e
+
+cluster: ## Starts such a cluster with this Strata in its registry, and says what to type next
+	@scripts/install e2e
+	@scripts/start-cluster
+
+cluster-down: ## Ends it
+	@tests/e2e/cluster/down
 
 peer: ## Runs the tests with other people's tools alone: containers-storage, podman, buildah, skopeo, csi-sanity
 	@scripts/install test

@@ -27,9 +27,31 @@ pub fn code(kind: Kind) -> Code {
     }
 }
 
-/// The status of a failed operation.
+/// The status of a failed operation. Its text ends in an event of the pod or the claim.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 pub fn of_volume(error: volume::Error) -> Status {
-    Status::new(code(error.kind()), chain(&error))
+    let mut text = chain(&error);
+    if let Some(advice) = advice(&error) {
+        text = format!("{text}; {advice}");
+    }
+    Status::new(code(error.kind()), text)
+}
+
+/// What helps, where the failure is the user's to mend.
+fn advice(error: &volume::Error) -> Option<&'static str> {
+    let volume::Error::Image { .. } = error else {
+        return None;
+    };
+    match error.kind() {
+        Kind::NotFound => Some("push it, or correct the image's name"),
+        Kind::Unauthenticated => Some(
+            "give the volume a pull secret that the registry accepts: nodePublishSecretRef in a pod, \
+             csi.storage.k8s.io/provisioner-secret-name in a class",
+        ),
+        Kind::Forbidden => Some("let the pull secret's user read the image"),
+        Kind::Unavailable => Some("it is tried again"),
+        _ => None,
+    }
 }
 
 /// The status of a request that is not valid.
@@ -41,5 +63,29 @@ pub fn of_request(error: RequestError) -> Status {
 impl From<NotReady> for Status {
     fn from(error: NotReady) -> Self {
         Self::unavailable(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::volume::images::ImageError;
+
+    #[test]
+    fn what_the_user_can_mend_comes_with_advice() {
+        let status = of_volume(volume::Error::Image {
+            image: "registry.example/site:1".to_owned(),
+            source: ImageError::Absent,
+        });
+        assert_eq!(status.code(), Code::NotFound);
+        let text = status.message();
+        assert!(
+            text.starts_with("image registry.example/site:1: "),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("; push it, or correct the image's name"),
+            "{text}"
+        );
     }
 }

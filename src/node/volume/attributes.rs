@@ -87,8 +87,10 @@ fn did_you_mean(key: &str) -> String {
             let known = plain(known);
             known == wanted || within_one_edit(known.as_bytes(), wanted.as_bytes())
         })
-        .map(|known| format!("; did you mean {known:?}?"))
-        .unwrap_or_default()
+        .map_or_else(
+            || format!("; there are: {}", KNOWN.join(", ")),
+            |known| format!("; did you mean {known:?}?"),
+        )
 }
 
 fn within_one_edit(a: &[u8], b: &[u8]) -> bool {
@@ -99,7 +101,15 @@ fn within_one_edit(a: &[u8], b: &[u8]) -> bool {
         .take_while(|(left, right)| left == right)
         .count();
     match long.len() - short.len() {
-        0 => same == short.len() || short[same + 1..] == long[same + 1..],
+        0 => {
+            // One letter is another, or two neighbours are swapped.
+            let rest = (&short[same..], &long[same..]);
+            match rest {
+                ([a, b, left @ ..], [c, d, right @ ..]) if a == d && b == c => left == right,
+                ([_, left @ ..], [_, right @ ..]) => left == right,
+                _ => true,
+            }
+        }
         1 => short[same..] == long[same + 1..],
         _ => false,
     }
@@ -347,7 +357,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_key() {
-        let cases: [(&[(&str, &str)], &str); 16] = [
+        let cases: [(&[(&str, &str)], &str); 17] = [
             (
                 &[("imagee", "x")],
                 r#"unknown attribute "imagee"; did you mean "image"?"#,
@@ -356,7 +366,14 @@ mod tests {
                 &[("pull-policy", "x")],
                 r#"unknown attribute "pull-policy"; did you mean "pullPolicy"?"#,
             ),
-            (&[("foo", "x")], r#"unknown attribute "foo""#),
+            (
+                &[("foo", "x")],
+                r#"unknown attribute "foo"; there are: image, pullPolicy, pullAlways, platform, mountFlags"#,
+            ),
+            (
+                &[("imgae", "x")],
+                r#"unknown attribute "imgae"; did you mean "image"?"#,
+            ),
             (
                 &[("size", "1Gi")],
                 r#"attribute "size" is not supported yet"#,
@@ -411,7 +428,7 @@ mod tests {
             ),
             (
                 &[("kubernetes.io/x", "a")],
-                r#"unknown attribute "kubernetes.io/x""#,
+                r#"unknown attribute "kubernetes.io/x"; there are: image, pullPolicy, pullAlways, platform, mountFlags"#,
             ),
         ];
         for (pairs, text) in cases {

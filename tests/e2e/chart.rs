@@ -1,0 +1,84 @@
+//! Strata in the cluster: installed by its chart, and its plugin's pod.
+
+use serde_json::Value;
+
+use super::cluster::{self, NODE, OPEN, kubectl, list, wait_for};
+use super::support::tool::Tool;
+
+/// The driver's name.
+pub const DRIVER: &str = "csi.strata.dev";
+/// Where the release lives.
+pub const NAMESPACE: &str = "strata";
+/// The release's name.
+pub const RELEASE: &str = "strata";
+
+/// The chart's folder.
+pub fn folder() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/strata")
+}
+
+/// `helm` with these arguments.
+pub fn helm(arguments: &[&str]) -> Tool {
+    Tool::new("helm").args(arguments)
+}
+
+/// `helm install` or `upgrade` of the chart, with more arguments.
+pub fn deploy(arguments: &[&str]) -> Tool {
+    helm(&["upgrade", "--install", RELEASE, folder()])
+        .args(["--namespace", NAMESPACE, "--create-namespace"])
+        .arg("--set")
+        .arg(format!("image.repository={OPEN}/strata"))
+        .args(arguments)
+}
+
+/// Installs the chart where it is not, and waits until the kubelet knows the driver.
+pub fn install() {
+    let releases = helm(&["list", "--namespace", NAMESPACE, "-o", "json", "--deployed"]);
+    let is_installed = releases
+        .ok()
+        .json()
+        .as_array()
+        .is_some_and(|releases| !releases.is_empty());
+    if !is_installed {
+        deploy(&[]).ok();
+    }
+    wait_until_ready();
+}
+
+/// Waits until one plugin runs, is ready and registered.
+pub fn wait_until_ready() {
+    let daemons = format!("daemonset/{RELEASE}");
+    kubectl(&["rollout", "status", &daemons])
+        .args(["--namespace", NAMESPACE, "--timeout=60s"])
+        .ok();
+    wait_for("the kubelet to know the driver", || {
+        let node = cluster::get(&["csinode", NODE]);
+        let drivers = node["spec"]["drivers"].as_array()?.clone();
+        drivers
+            .iter()
+            .any(|driver| driver["name"] == DRIVER)
+            .then_some(())
+    });
+}
+
+/// The pod of the plugin that is not on its way out.
+pub fn plugin() -> Value {
+    wait_for("one pod of the plugin", || {
+        let mut pods = list(&["pods", "--namespace", NAMESPACE]);
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        pods.retain(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet");
+        (pods.len() == 1).then(|| pods.remove(0))
+    })
+}
+
+/// How often the plugin's container was started again.
+pub fn plugin_restarts() -> u64 {
+    let pod = plugin();
+    let statuses = pod["status"]["containerStatuses"].as_array().cloned();
+    statuses
+        .iter()
+        .flatten()
+        .filter(|status| status["name"] == "strata")
+        .map(|status| status["restartCount"].as_u64().unwrap_or(0))
+        .sum()
+}

@@ -1,0 +1,83 @@
+//! Where a test plays: the plugin is installed before, and nothing is left after.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use super::cluster::kubectl;
+use super::support::tool::Tool;
+use super::{chart, leftovers};
+
+static STAGE: Mutex<()> = Mutex::new(());
+
+/// Plays one test: with the plugin installed, alone, and with nothing left behind. What went wrong is gathered before
+/// it is cleared away.
+#[track_caller]
+pub fn play(test: impl FnOnce()) {
+    let place = Location::caller();
+    let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        chart::install();
+        test();
+        clear();
+        leftovers::assert_none();
+    }));
+    if let Err(panic) = played {
+        gather(place);
+        clear();
+        resume_unwind(panic);
+    }
+}
+
+/// Deletes what tests make.
+fn clear() {
+    for kind in ["pods", "persistentvolumeclaims", "secrets"] {
+        kubectl(&["delete", kind, "--all", "--grace-period=1", "--timeout=60s"]).output();
+    }
+    let classes = "strata.dev/e2e=true";
+    kubectl(&["delete", "storageclasses", "-l", classes]).output();
+}
+
+/// Keeps what tells why a test failed, in the folder that `scripts/run-e2e` prints.
+fn gather(place: &Location<'_>) {
+    let Some(folder) = std::env::var_os("STRATA_E2E_FAILURES") else {
+        return;
+    };
+    let file = place.file().rsplit('/').next().unwrap_or_default();
+    let folder = std::path::PathBuf::from(folder).join(format!("{file}-line-{}", place.line()));
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let commands: [(&str, &[&str]); 6] = [
+        (
+            "events",
+            &["kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp"],
+        ),
+        ("pods", &["kubectl", "describe", "pods", "-A"]),
+        (
+            "claims",
+            &[
+                "kubectl",
+                "describe",
+                "persistentvolumeclaims,persistentvolumes",
+                "-A",
+            ],
+        ),
+        ("nodes", &["kubectl", "describe", "nodes"]),
+        (
+            "plugin.log",
+            &[
+                "kubectl",
+                "logs",
+                "--namespace",
+                "strata",
+                "daemonset/strata",
+                "--all-containers",
+                "--prefix",
+            ],
+        ),
+        ("mounts", &["cat", "/proc/self/mountinfo"]),
+    ];
+    for (name, command) in commands {
+        let ran = Tool::new(command[0]).args(&command[1..]).output();
+        fs::write(folder.join(name), ran.to_string()).expect("a file can be written");
+    }
+}
