@@ -133,7 +133,11 @@ impl Running {
     pub fn wait_until_ready(&self) {
         let pod = format!("pod/{}", self.name);
         let ran = kubectl(&["wait", "--for=condition=Ready", &pod, "--timeout=60s"]).output();
-        assert!(ran.code == 0, "{ran}\n{:#?}", super::events::of(&self.object()));
+        assert!(
+            ran.code == 0,
+            "{ran}\n{:#?}",
+            super::events::of(&self.object())
+        );
     }
 
     /// Runs commands of its shell.

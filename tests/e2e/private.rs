@@ -42,7 +42,9 @@ fn a_wrong_secret_is_named_and_the_right_one_heals_the_pod() {
             .image("site", &image)
             .secret("key")
             .create();
-        events::assert_mount_fails(&pod, &[
+        events::assert_mount_fails(
+            &pod,
+            &[
                 &image,
                 "Unauthenticated",
                 "\"e2e\" was tried",
@@ -60,7 +62,9 @@ fn no_secret_at_all_is_told_from_a_wrong_one() {
     play(|| {
         let image = private_site("private-closed");
         let pod = Pod::new("stranger").image("site", &image).create();
-        events::assert_mount_fails(&pod, &[&image, "no login for it is known", "nodePublishSecretRef"],
+        events::assert_mount_fails(
+            &pod,
+            &[&image, "no login for it is known", "nodePublishSecretRef"],
         );
     });
 }
