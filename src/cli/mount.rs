@@ -96,7 +96,8 @@ pub(super) fn unmount(store: &Store, given: &Given, output: &mut Output) -> Outc
 
 /// True when a key that was unmounted is an image's.
 fn is_image(store: &Store, key: &str) -> bool {
-    store.peek_container(key).is_none() && matches!(store.lookup(key), Ok((Kind::Image, _)))
+    matches!(store.find_container(key), Ok(None))
+        && matches!(store.lookup(key), Ok((Kind::Image, _)))
 }
 
 /// `mounted`.

@@ -131,18 +131,12 @@ pub(super) fn set_metadata(store: &Store, given: &Given) -> Outcome {
 
 /// `exists`: prints whether anything has the key; the exit code also looks at the kind asked for.
 pub(super) fn exist(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    let layers = store.layers()?;
-    let images = store.images()?;
-    let containers = store.containers()?;
     let mut results = BTreeMap::new();
     let mut code = 0;
     for key in &given.operands {
-        let is_layer = layers.find(key).is_some();
-        let is_image = images.find(key).is_some();
-        let is_container = containers
-            .find(key)
-            .or_else(|| containers.iter().find(|c| c.layer == *key))
-            .is_some();
+        let is_layer = store.find_layer(key)?.is_some();
+        let is_image = store.find_image(key)?.is_some();
+        let is_container = store.find_container(key)?.is_some();
         let exists = is_layer || is_image || is_container;
         let is_wrong = (given.has("layer") && !is_layer)
             || (given.has("image") && !is_image)

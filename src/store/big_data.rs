@@ -87,9 +87,9 @@ impl Store {
         }
         for (number, other) in self.0.others.iter().enumerate() {
             let has_it = match kind {
-                Kind::Layer => other.layers.read(|table| table.find_id(id).is_some())?,
+                Kind::Layer => other.layers.has(id)?,
                 Kind::Image => match &other.images {
-                    Some(images) => images.read(|table| table.find_id(id).is_some())?,
+                    Some(images) => images.has(id)?,
                     None => false,
                 },
                 Kind::Container => false,
@@ -187,17 +187,17 @@ impl Store {
             let key = item.key;
             let (home, id) = match kind {
                 Kind::Layer => {
-                    let found = transaction.layers().find(&object);
+                    let found = transaction.layers().find(&object)?;
                     let mut layer = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
                     if !layer.big_data_names.contains(&key) {
                         layer.big_data_names.push(key);
                     }
                     let id = layer.id.clone();
-                    transaction.layers().put(layer, 0);
+                    transaction.layers().put(layer, 0)?;
                     (store.layers.dir(), id)
                 }
                 Kind::Image => {
-                    let found = transaction.images().find(&object);
+                    let found = transaction.images().find(&object)?;
                     let mut image = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
                     if !image.big_data_names.contains(&key) {
                         image.big_data_names.push(key.clone());
@@ -206,11 +206,11 @@ impl Store {
                     image.big_data_digests.insert(key, digest);
                     image.settle_digest();
                     let id = image.id.clone();
-                    transaction.images().put(image, 0);
+                    transaction.images().put(image, 0)?;
                     (store.images.dir(), id)
                 }
                 Kind::Container => {
-                    let found = transaction.containers().find(&object);
+                    let found = transaction.containers().find(&object)?;
                     let mut container = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
                     if !container.big_data_names.contains(&key) {
                         container.big_data_names.push(key.clone());
@@ -218,7 +218,7 @@ impl Store {
                     container.big_data_sizes.insert(key.clone(), size);
                     container.big_data_digests.insert(key, digest);
                     let id = container.id.clone();
-                    transaction.containers().put(container, 0);
+                    transaction.containers().put(container, 0)?;
                     (store.containers.dir(), id)
                 }
             };

@@ -53,7 +53,7 @@ impl Store {
         self.write(Scope::LAYERS, move |transaction| {
             for id in &layers {
                 let store = transaction.store;
-                if let Some(mount) = transaction.mounts()?.find_id(id) {
+                if let Some(mount) = transaction.mounts()?.find_id(id)? {
                     store.driver.unmount(id, mount.path.as_ref())?;
                     transaction.mounts()?.remove(id);
                 }

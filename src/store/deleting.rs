@@ -1,6 +1,5 @@
 //! Deleting: the record first, then the contents; never what others stand on.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Store;
@@ -27,19 +26,16 @@ impl Store {
             // Resolved before the checks, so that a name or prefix can't pass them by.
             let layer = transaction
                 .layers()
-                .find(&key)
+                .find(&key)?
                 .ok_or(Error::NotA { kind: Kind::Layer })?;
             transaction.check_unused(&layer)?;
-            let mapped = transaction.images().look(|table| {
-                table
-                    .iter()
-                    .find(|row| row.record.mapped_layers.contains(&layer.id))
-                    .map(|row| Arc::clone(&row.record))
-            });
+            let mapped = transaction
+                .images()
+                .search(&layer.id, |image| image.mapped_layers.contains(&layer.id))?;
             if let Some(image) = mapped {
                 let mut image = Arc::unwrap_or_clone(image);
                 image.mapped_layers.retain(|id| *id != layer.id);
-                transaction.images().put(image, 0);
+                transaction.images().put(image, 0)?;
             }
             transaction.require_durable();
             transaction.delete_layer_record(&layer.id)
@@ -54,20 +50,17 @@ impl Store {
     pub fn delete_image(&self, key: &str, commit: bool) -> Result<DeletedImage, Error> {
         let key = key.to_owned();
         self.write(Scope::ALL, move |transaction| {
-            let image = match transaction.images().find(&key) {
+            let image = match transaction.images().find(&key)? {
                 Some(image) => image,
                 None => return Err(transaction.why_no_image(&key)?),
             };
-            let user = transaction.containers().look(|table| {
-                table
-                    .iter()
-                    .find(|row| row.record.image == image.id)
-                    .map(|row| row.record.id.clone())
-            });
+            let user = transaction
+                .containers()
+                .search(&image.id, |container| container.image == image.id)?;
             if let Some(container) = user {
-                return Err(Error::ImageUsedByContainer(container));
+                return Err(Error::ImageUsedByContainer(container.id.clone()));
             }
-            let layers = transaction.layers_only_of(&image);
+            let layers = transaction.layers_only_of(&image)?;
             if commit {
                 transaction.require_durable();
                 transaction.delete_image_record(&image.id);
@@ -95,14 +88,14 @@ impl Store {
 
     fn delete_known_container(&self, key: String) -> Result<(), Error> {
         self.write(Scope::ALL, move |transaction| {
-            let container = transaction.containers().find(&key).ok_or(Error::NotA {
+            let container = transaction.containers().find(&key)?.ok_or(Error::NotA {
                 kind: Kind::Container,
             })?;
             if !container.flags.is_set(super::Flags::VOLATILE) {
                 transaction.require_durable();
             }
             transaction.containers().remove(&container.id);
-            if transaction.layers().find_id(&container.layer).is_some() {
+            if transaction.layers().has(&container.layer) {
                 transaction.delete_layer_record(&container.layer)?;
             }
             transaction.after_save(move |transaction| transaction.discard_container(&container.id));
@@ -119,18 +112,18 @@ impl Store {
     pub fn delete_remains(&self, id: &str) -> Result<(), Error> {
         let id = id.to_owned();
         self.write(Scope::ALL, move |transaction| {
-            if transaction.containers().find_id(&id).is_some() {
+            if transaction.containers().has(&id) {
                 return Ok(());
             }
             let layer = super::id::of_container_layer(&id);
-            if let Some(record) = transaction.layers().find_id(&layer) {
+            if let Some(record) = transaction.layers().find_id(&layer)? {
                 if transaction.check_unused(&record).is_err() {
                     return Ok(());
                 }
                 transaction.layers().remove(&layer);
             }
             transaction.after_save(move |transaction| {
-                if transaction.layers().find_id(&layer).is_none() {
+                if !transaction.layers().has(&layer) {
                     transaction.discard_layer(&layer)?;
                 }
                 transaction.discard_container(&id)
@@ -151,13 +144,13 @@ impl Store {
         let key = key.to_owned();
         self.write(Scope::ALL, move |transaction| {
             transaction.require_durable();
-            if let Some(image) = transaction.images().find(&key) {
+            if let Some(image) = transaction.images().find(&key)? {
                 transaction.delete_image_record(&image.id);
                 return Ok(());
             }
             let layer = transaction
                 .layers()
-                .find(&key)
+                .find(&key)?
                 .ok_or(Error::Unknown(Kind::Layer))?;
             transaction.delete_layer_record(&layer.id)
         })
@@ -170,33 +163,15 @@ impl Store {
     pub fn wipe(&self) -> Result<(), Error> {
         self.write(Scope::ALL, move |transaction| {
             transaction.require_durable();
-            let ids = transaction.containers().look(|table| {
-                table
-                    .iter()
-                    .map(|row| row.record.id.clone())
-                    .collect::<Vec<_>>()
-            });
-            for id in ids {
+            for id in transaction.containers().ids() {
                 transaction.containers().remove(&id);
                 transaction.after_save(move |transaction| transaction.discard_container(&id));
             }
-            let ids = transaction.images().look(|table| {
-                table
-                    .iter()
-                    .map(|row| row.record.id.clone())
-                    .collect::<Vec<_>>()
-            });
-            for id in ids {
+            for id in transaction.images().ids() {
                 transaction.delete_image_record(&id);
             }
             // Newest first: children before parents.
-            let ids = transaction.layers().look(|table| {
-                table
-                    .iter()
-                    .map(|row| row.record.id.clone())
-                    .collect::<Vec<_>>()
-            });
-            for id in ids.iter().rev() {
+            for id in transaction.layers().ids().iter().rev() {
                 transaction.delete_layer_record(id)?;
             }
             transaction.after_save(|transaction| {
@@ -212,41 +187,27 @@ impl Store {
 
 impl Transaction<'_> {
     fn check_unused(&mut self, layer: &LayerRecord) -> Result<(), Error> {
-        let has_children = self
-            .layers()
-            .look(|table| table.iter().any(|row| row.record.parent == layer.id));
-        if has_children {
+        let id = layer.id.as_str();
+        let child = self.layers().search(id, |child| child.parent == id)?;
+        if child.is_some() {
             return Err(Error::HasChildren);
         }
-        let image = self.images().look(|table| {
-            table
-                .iter()
-                .find(|row| row.record.layer == layer.id)
-                .map(|row| row.record.id.clone())
-        });
+        let image = self.images().search(id, |image| image.layer == id)?;
         if let Some(image) = image {
-            return Err(Error::LayerUsedByImage(image));
+            return Err(Error::LayerUsedByImage(image.id.clone()));
         }
-        let container = self.containers().look(|table| {
-            table
-                .iter()
-                .find(|row| row.record.layer == layer.id)
-                .map(|row| row.record.id.clone())
-        });
+        let container = self
+            .containers()
+            .search(id, |container| container.layer == id)?;
         match container {
-            Some(container) => Err(Error::LayerUsedByContainer(container)),
+            Some(container) => Err(Error::LayerUsedByContainer(container.id.clone())),
             None => Ok(()),
         }
     }
 
     fn why_no_image(&mut self, key: &str) -> Result<Error, Error> {
-        for other in self
-            .store
-            .others
-            .iter()
-            .filter_map(|other| other.images.as_ref())
-        {
-            if other.read(|table| table.find(key).is_some())? {
+        for images in self.store.other_images() {
+            if images.read(|table| table.find(key).is_some())? {
                 return Ok(Error::ReadOnly);
             }
         }
@@ -254,53 +215,49 @@ impl Transaction<'_> {
     }
 
     /// The layers that nobody but `image` uses: its mapped top layers, then from the top layer down.
-    fn layers_only_of(&mut self, image: &ImageRecord) -> Vec<String> {
-        let used: HashSet<String> = self.images().look(|table| {
-            table
-                .iter()
-                .filter(|row| row.record.id != image.id)
-                .flat_map(|row| {
-                    row.record
-                        .top_layers()
-                        .map(str::to_owned)
-                        .collect::<Vec<_>>()
-                })
-                .collect()
-        });
-        let containers: HashSet<String> = self
+    fn layers_only_of(&mut self, image: &ImageRecord) -> Result<Vec<String>, Error> {
+        let mut removed: Vec<String> = Vec::new();
+        for id in &image.mapped_layers {
+            if self.layers().has(id) && self.is_only_of(image, id, &removed)? {
+                removed.push(id.clone());
+            }
+        }
+        let mut next = self.layers().find_id(&image.layer)?;
+        while let Some(layer) = next {
+            if !self.is_only_of(image, &layer.id, &removed)? {
+                break;
+            }
+            removed.push(layer.id.clone());
+            next = self.layers().find_id(&layer.parent)?;
+        }
+        Ok(removed)
+    }
+
+    /// True when no other image, no container and no layer but the `removed` ones needs the layer `id`.
+    fn is_only_of(
+        &mut self,
+        image: &ImageRecord,
+        id: &str,
+        removed: &[String],
+    ) -> Result<bool, Error> {
+        let uses = |other: &ImageRecord| other.top_layers().any(|layer| layer == id);
+        let other = self
+            .images()
+            .search(id, |other| other.id != image.id && uses(other))?;
+        let container = self
             .containers()
-            .look(|table| table.iter().map(|row| row.record.layer.clone()).collect());
-        self.layers().look(|table| {
-            let mut removed: Vec<String> = Vec::new();
-            let is_free = |id: &str, removed: &[String]| {
-                !used.contains(id)
-                    && !containers.contains(id)
-                    && !table
-                        .iter()
-                        .any(|row| row.record.parent == id && !removed.contains(&row.record.id))
-            };
-            for id in &image.mapped_layers {
-                if table.find_id(id).is_some() && is_free(id, &removed) {
-                    removed.push(id.clone());
-                }
-            }
-            let mut next = Some(image.layer.clone());
-            while let Some(row) = next.as_deref().and_then(|id| table.find_id(id)) {
-                if !is_free(&row.record.id, &removed) {
-                    break;
-                }
-                removed.push(row.record.id.clone());
-                next = Some(row.record.parent.clone());
-            }
-            removed
-        })
+            .search(id, |container| container.layer == id)?;
+        let child = self.layers().search(id, |child| {
+            child.parent == id && !removed.contains(&child.id)
+        })?;
+        Ok(other.is_none() && container.is_none() && child.is_none())
     }
 
     fn delete_image_record(&mut self, id: &str) {
         self.images().remove(id);
         let id = id.to_owned();
         self.after_save(move |transaction| {
-            if transaction.images().find_id(&id).is_some() {
+            if transaction.images().has(&id) {
                 return Ok(());
             }
             let store = transaction.store;
@@ -314,7 +271,7 @@ impl Transaction<'_> {
 
     fn discard_container(&mut self, id: &str) -> Result<(), Error> {
         // A later change of the same batch may have made a container of this ID again.
-        if self.containers().find_id(id).is_some() {
+        if self.containers().has(id) {
             return Ok(());
         }
         let store = self.store;

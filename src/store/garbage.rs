@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Store;
 use super::error::Error;
 use super::id;
-use super::table::Record;
+use super::row::Record;
 use super::transaction::{Edit, Scope, Transaction};
 use crate::sys::Dir;
 
@@ -19,7 +19,7 @@ pub struct Garbage {
 }
 
 fn ids<R: Record>(edit: &Edit<'_, R>) -> HashSet<String> {
-    edit.look(|table| table.iter().map(|row| row.record.id().to_owned()).collect())
+    edit.ids().into_iter().collect()
 }
 
 impl Store {

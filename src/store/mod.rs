@@ -12,7 +12,8 @@
 //!
 //! | File | What |
 //! |---|---|
-//! | [`table`], [`table_file`], [`last_write`], [`spare`] | records in memory; their files, locks, tokens |
+//! | [`table`], [`row`], [`scan`], [`index`] | records in memory, parsed when asked for |
+//! | [`table_file`], [`last_write`], [`spare`] | their files, locks, tokens |
 //! | [`transaction`], [`writer`] | ordered locks and one save; the one writer of a process |
 //! | [`staging`] | layers in the making, and what was deleted |
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
@@ -32,6 +33,7 @@ mod garbage;
 pub mod id;
 pub mod id_map;
 pub mod image;
+mod index;
 pub mod json;
 mod last_write;
 pub mod layer;
@@ -40,6 +42,8 @@ mod mounts;
 mod naming;
 mod opening;
 mod read_only;
+mod row;
+mod scan;
 mod spare;
 mod staging;
 pub mod table;
@@ -73,7 +77,7 @@ use read_only::ReadOnlyStore;
 use staging::Staging;
 use table::Table;
 use table_file::TableFile;
-use transaction::{Scope, Transaction};
+use transaction::{Scope, Transaction, incomplete};
 use writer::Writer;
 
 /// An opened store. Clones share it; it may be used from any thread.
@@ -100,6 +104,13 @@ struct Inner {
     writer: Writer,
 }
 
+impl Inner {
+    /// The images of additional stores.
+    fn other_images(&self) -> impl Iterator<Item = &TableFile<ImageRecord>> {
+        self.others.iter().filter_map(|other| other.images.as_ref())
+    }
+}
+
 impl Store {
     /// What the store was opened with, defaults filled in.
     pub fn config(&self) -> &Config {
@@ -120,23 +131,27 @@ impl Store {
         self.0.writer.write(&self.0, scope, change)
     }
 
+    /// The layers of the store itself. Those whose maker died are taken out first.
+    fn own_layers(&self) -> Result<Arc<Table<LayerRecord>>, Error> {
+        let layers = self.0.layers.snapshot()?;
+        if incomplete(&layers)?.is_empty() {
+            return Ok(layers);
+        }
+        // Their maker held the lock, so it is dead: a writer takes them out.
+        self.write(Scope::LAYERS, |_| Ok(()))?;
+        self.0.layers.snapshot()
+    }
+
     /// All layers, those of additional stores last.
     ///
     /// # Errors
     /// When the records can't be locked or loaded.
     pub fn layers(&self) -> Result<View<LayerRecord>, Error> {
-        let inner = &self.0;
-        let mut primary = inner.layers.read(Clone::clone)?;
-        if primary.iter().any(|row| row.record.is_incomplete()) {
-            // Their maker held the lock, so it is dead: a writer takes them out.
-            self.write(Scope::LAYERS, |_| Ok(()))?;
-            primary = inner.layers.read(Clone::clone)?;
+        let mut tables = vec![self.own_layers()?];
+        for other in &self.0.others {
+            tables.push(other.layers.snapshot()?);
         }
-        let others = inner
-            .others
-            .iter()
-            .map(|other| other.layers.read(Clone::clone));
-        Ok(View::new(primary, others.collect::<Result<_, _>>()?))
+        View::new(tables)
     }
 
     /// All images, those of additional stores last.
@@ -145,13 +160,11 @@ impl Store {
     /// When the records can't be locked or loaded.
     pub fn images(&self) -> Result<View<ImageRecord>, Error> {
         let inner = &self.0;
-        let primary = inner.images.read(Clone::clone)?;
-        let others = inner
-            .others
-            .iter()
-            .filter_map(|other| other.images.as_ref())
-            .map(|images| images.read(Clone::clone));
-        Ok(View::new(primary, others.collect::<Result<_, _>>()?))
+        let mut tables = vec![inner.images.snapshot()?];
+        for images in inner.other_images() {
+            tables.push(images.snapshot()?);
+        }
+        View::new(tables)
     }
 
     /// All containers.
@@ -159,7 +172,7 @@ impl Store {
     /// # Errors
     /// When the records can't be locked or loaded.
     pub fn containers(&self) -> Result<View<ContainerRecord>, Error> {
-        Ok(View::new(self.0.containers.read(Clone::clone)?, Vec::new()))
+        View::new(vec![self.0.containers.snapshot()?])
     }
 
     /// The image that `key` finds, the store's own before those of additional stores.
@@ -168,21 +181,16 @@ impl Store {
     /// When the records can't be locked or loaded.
     pub fn find_image(&self, key: &str) -> Result<Option<Found<ImageRecord>>, Error> {
         let inner = &self.0;
-        let find = |table: &Table<ImageRecord>| table.find(key).map(|row| Arc::clone(&row.record));
-        if let Some(record) = inner.images.read(find)? {
+        if let Some(record) = inner.images.find(key)? {
             return Ok(Some(Found {
                 record,
                 is_read_only: false,
             }));
         }
-        for other in inner
-            .others
-            .iter()
-            .filter_map(|other| other.images.as_ref())
-        {
-            if let Some(record) = other.read(find)?
+        for images in inner.other_images() {
+            if let Some(record) = images.find(key)?
                 // An image that the store has itself hides what others call it.
-                && inner.images.read(|table| table.find_id(&record.id).is_none())?
+                && !inner.images.has(&record.id)?
             {
                 return Ok(Some(Found {
                     record,
@@ -198,16 +206,14 @@ impl Store {
     /// # Errors
     /// When the records can't be locked or loaded.
     pub fn find_layer(&self, key: &str) -> Result<Option<Found<LayerRecord>>, Error> {
-        let inner = &self.0;
-        let find = |table: &Table<LayerRecord>| table.find(key).map(|row| Arc::clone(&row.record));
-        if let Some(record) = inner.layers.read(find)? {
+        if let Some(row) = self.own_layers()?.find(key) {
             return Ok(Some(Found {
-                record,
+                record: Arc::clone(row.record()?),
                 is_read_only: false,
             }));
         }
-        for other in &inner.others {
-            if let Some(record) = other.layers.read(find)? {
+        for other in &self.0.others {
+            if let Some(record) = other.layers.find(key)? {
                 return Ok(Some(Found {
                     record,
                     is_read_only: true,
@@ -223,18 +229,16 @@ impl Store {
     /// When the records can't be locked or loaded.
     pub fn find_container(&self, key: &str) -> Result<Option<Arc<ContainerRecord>>, Error> {
         self.0.containers.read(|table| {
-            table
-                .find(key)
-                .or_else(|| table.iter().find(|row| row.record.layer == key))
-                .map(|row| Arc::clone(&row.record))
-        })
+            if let Some(row) = table.find(key) {
+                return row.record().cloned().map(Some);
+            }
+            table.search(key, |container| container.layer == key)
+        })?
     }
 
     /// The container with exactly this ID as this process knows it, without a lock: a hint that may be
     /// out of date when others work in the store. For answers that must not wait.
     pub fn peek_container(&self, id: &str) -> Option<Arc<ContainerRecord>> {
-        self.0
-            .containers
-            .peek(|table| table.find_id(id).map(|row| Arc::clone(&row.record)))
+        self.0.containers.peek_id(id)
     }
 }

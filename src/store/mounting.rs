@@ -29,7 +29,7 @@ pub(super) fn mount_recorded(
     mounting: &Mounting,
 ) -> Result<PathBuf, Error> {
     let store = transaction.store;
-    let known = transaction.mounts()?.find_id(layer);
+    let known = transaction.mounts()?.find_id(layer)?;
     if let Some(known) = known
         && known.count > 0
         && store.driver.is_mounted(Path::new(&known.path))?
@@ -43,7 +43,7 @@ pub(super) fn mount_recorded(
                 count: known.count + 1,
                 ..(*known).clone()
             };
-            transaction.mounts()?.put(record, 0);
+            transaction.mounts()?.put(record, 0)?;
         }
         return Ok(PathBuf::from(&known.path));
     }
@@ -58,7 +58,7 @@ pub(super) fn mount_recorded(
         path: path.display().to_string(),
         count: 1,
     };
-    transaction.mounts()?.put(record, 0);
+    transaction.mounts()?.put(record, 0)?;
     Ok(path)
 }
 
@@ -132,7 +132,7 @@ impl Store {
             .then(|| self.lock_graph())
             .transpose()?;
         let path = self.write(Scope::LAYERS, move |transaction| {
-            if transaction.layers().find_id(&layer).is_none() {
+            if !transaction.layers().has(&layer) {
                 return Err(Error::Unknown(Kind::Layer));
             }
             mount_recorded(transaction, &layer, &mounting)
@@ -177,7 +177,7 @@ impl Store {
         self.write(Scope::LAYERS, move |transaction| {
             let mounts = transaction.mounts()?;
             if mounts
-                .find_id(&layer)
+                .find_id(&layer)?
                 .is_some_and(|mount| Path::new(&mount.path) == path)
             {
                 mounts.remove(&layer);
@@ -200,7 +200,7 @@ impl Store {
         let graph = self.lock_graph()?;
         let is_held = self.write(Scope::LAYERS, move |transaction| {
             let store = transaction.store;
-            let Some(known) = transaction.mounts()?.find_id(&layer) else {
+            let Some(known) = transaction.mounts()?.find_id(&layer)? else {
                 let at = store.driver.default_mount_point(&layer);
                 store.driver.unmount(&layer, &at)?;
                 return Ok(false);
@@ -210,7 +210,7 @@ impl Store {
                     count: known.count - 1,
                     ..(*known).clone()
                 };
-                transaction.mounts()?.put(record, 0);
+                transaction.mounts()?.put(record, 0)?;
                 return Ok(true);
             }
             store.driver.unmount(&layer, Path::new(&known.path))?;
@@ -245,10 +245,11 @@ impl Store {
         // The lock of mounts is taken inside that of layers.
         self.0.layers.read(|_| ())?;
         self.0.mounts.read(|table| {
-            table
-                .find_id(layer)
-                .map(|row| PathBuf::from(&row.record.path))
-        })
+            let Some(row) = table.find_id(layer) else {
+                return Ok(None);
+            };
+            Ok(Some(PathBuf::from(&row.record()?.path)))
+        })?
     }
 
     /// The layers that are recorded as mounted, and where.
@@ -259,8 +260,8 @@ impl Store {
         self.0.layers.read(|_| ())?;
         self.0.mounts.read(|table| {
             let point = |record: &MountRecord| (record.id.clone(), PathBuf::from(&record.path));
-            table.iter().map(|row| point(&row.record)).collect()
-        })
+            table.iter().map(|row| Ok(point(row.record()?))).collect()
+        })?
     }
 
     fn image_mount_layer(&self, key: &str) -> Result<String, Error> {
@@ -297,10 +298,11 @@ impl Inner {
     ) -> Result<Vec<T>, Error> {
         self.layers.read(|_| ())?;
         self.mounts.read(|table| {
-            table
-                .iter()
-                .filter_map(|row| pick(&row.record.id, row.record.count))
-                .collect()
-        })
+            let mut picked = Vec::new();
+            for row in table.iter() {
+                picked.extend(pick(row.id(), row.record()?.count));
+            }
+            Ok(picked)
+        })?
     }
 }

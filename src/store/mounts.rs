@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::table::Record;
+use super::row::{Record, Shape};
 
 /// One mounted layer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -18,7 +18,13 @@ pub struct MountRecord {
 }
 
 impl Record for MountRecord {
-    const KEYS: &'static [&'static str] = &["id", "path", "count"];
+    fn shape(key: &str) -> Option<Shape> {
+        match key {
+            "id" | "path" => Some(Shape::Text),
+            "count" => Some(Shape::Number),
+            _ => None,
+        }
+    }
 
     fn id(&self) -> &str {
         &self.id

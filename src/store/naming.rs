@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Store;
 use super::error::{Error, Kind};
-use super::table::Record;
+use super::row::Record;
 use super::transaction::{Edit, Scope};
 
 /// The list without what is in it before.
@@ -55,16 +55,18 @@ fn rename<R: Record>(
     operation: Operation,
     given: &[String],
     note: impl FnOnce(&mut R, &[String]),
-) -> Option<Vec<String>> {
-    let found = edit.find(key)?;
+) -> Result<Option<Vec<String>>, Error> {
+    let Some(found) = edit.find(key)? else {
+        return Ok(None);
+    };
     let mut record = (*found).clone();
     let names = operation.apply(record.names(), given);
     if let Some(own) = record.names_mut() {
         own.clone_from(&names);
     }
     note(&mut record, &names);
-    edit.put(record, 0);
-    Some(names)
+    edit.put(record, 0)?;
+    Ok(Some(names))
 }
 
 impl Store {
@@ -148,7 +150,7 @@ impl Store {
         let names = names.to_vec();
         self.write(Scope::ALL, move |transaction| {
             transaction.require_durable();
-            if let Some(names) = rename(transaction.layers(), &key, operation, &names, |_, _| {}) {
+            if let Some(names) = rename(transaction.layers(), &key, operation, &names, |_, _| {})? {
                 return Ok(names);
             }
             let image = rename(
@@ -159,21 +161,17 @@ impl Store {
                 |image, names| {
                     remember(&mut image.names_history, names);
                 },
-            );
+            )?;
             if let Some(names) = image {
                 return Ok(names);
             }
             let store = transaction.store;
-            for other in store
-                .others
-                .iter()
-                .filter_map(|other| other.images.as_ref())
-            {
-                if other.read(|table| table.find(&key).is_some())? {
+            for images in store.other_images() {
+                if images.read(|table| table.find(&key).is_some())? {
                     return Err(Error::ReadOnly);
                 }
             }
-            rename(transaction.containers(), &key, operation, &names, |_, _| {})
+            rename(transaction.containers(), &key, operation, &names, |_, _| {})?
                 .ok_or(Error::Unknown(Kind::Layer))
         })
     }
@@ -204,18 +202,18 @@ impl Store {
         let (key, text) = (key.to_owned(), text.to_owned());
         self.write(Scope::ALL, move |transaction| {
             transaction.require_durable();
-            if let Some(layer) = transaction.layers().find(&key) {
+            if let Some(layer) = transaction.layers().find(&key)? {
                 let mut layer = Arc::unwrap_or_clone(layer);
                 layer.metadata = text;
-                transaction.layers().put(layer, 0);
-            } else if let Some(image) = transaction.images().find(&key) {
+                transaction.layers().put(layer, 0)?;
+            } else if let Some(image) = transaction.images().find(&key)? {
                 let mut image = Arc::unwrap_or_clone(image);
                 image.metadata = text;
-                transaction.images().put(image, 0);
-            } else if let Some(container) = transaction.containers().find(&key) {
+                transaction.images().put(image, 0)?;
+            } else if let Some(container) = transaction.containers().find(&key)? {
                 let mut container = Arc::unwrap_or_clone(container);
                 container.metadata = text;
-                transaction.containers().put(container, 0);
+                transaction.containers().put(container, 0)?;
             } else {
                 return Err(Error::NotAnId);
             }

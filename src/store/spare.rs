@@ -21,11 +21,12 @@ fn wanted(len: usize) -> u64 {
 pub fn replace(
     dir: &Dir,
     name: &str,
-    contents: &[u8],
+    contents: &[&[u8]],
     durability: Durability,
     spares: &Dir,
 ) -> Result<FileIdentity, Error> {
-    match dir.replace(name, contents, durability) {
+    let staged = dir.stage_file(name, contents);
+    match staged.and_then(|staged| staged.publish(name, durability)) {
         Err(error) if error.is_no_space() => {
             replace_through_spare(dir, name, contents, durability, spares, error)
         }
@@ -36,7 +37,7 @@ pub fn replace(
 fn replace_through_spare(
     dir: &Dir,
     name: &str,
-    contents: &[u8],
+    contents: &[&[u8]],
     durability: Durability,
     spares: &Dir,
     full: Error,
@@ -44,11 +45,12 @@ fn replace_through_spare(
     let Some(stat) = spares.stat(name)? else {
         return Err(full);
     };
+    let contents = contents.concat();
     if stat.st_size.unsigned_abs() < contents.len() as u64 {
         return Err(full);
     }
     let file = spares.ensure_file(name, 0o600)?;
-    file.write_at(contents, 0)?;
+    file.write_at(&contents, 0)?;
     file.set_size(contents.len() as u64)?;
     if durability != Durability::None {
         file.sync_data()?;

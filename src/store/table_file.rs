@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::Error;
 use super::last_write::LastWrite;
+use super::row::Record;
 use super::spare;
-use super::table::{Record, Table};
+use super::table::Table;
 use crate::sys::record_lock::{Access, RecordLock};
 use crate::sys::{Dir, Durability, FileIdentity, StagedFile};
 
@@ -27,7 +28,7 @@ pub struct TableFile<R> {
 /// The table as it was loaded, and what tells whether it is still current.
 #[derive(Debug)]
 struct State<R> {
-    table: Table<R>,
+    table: Arc<Table<R>>,
     /// `None`: to be loaded.
     token: Option<LastWrite>,
     identities: Vec<Option<FileIdentity>>,
@@ -77,7 +78,7 @@ impl<R: Record> TableFile<R> {
     /// A table of a store that we may only read.
     pub fn read_only(dir: Dir, lock: &'static str, files: &'static [&'static str]) -> Self {
         let state = State {
-            table: Table::default(),
+            table: Arc::default(),
             token: None,
             identities: vec![None; files.len()],
             has_conflicts: false,
@@ -117,7 +118,22 @@ impl<R: Record> TableFile<R> {
     ///
     /// LOCKS: this table's, exclusive, by [`TableFile::enter`].
     pub fn change<T>(&self, change: impl FnOnce(&mut Table<R>) -> T) -> T {
-        change(&mut self.state_mut().table)
+        // Somebody may still look at the table as it was.
+        change(Arc::make_mut(&mut self.state_mut().table))
+    }
+
+    /// Adds or replaces a record in memory: see [`Table::put`].
+    ///
+    /// LOCKS: this table's, exclusive, by [`TableFile::enter`].
+    ///
+    /// # Errors
+    /// When a record that is changed says nothing that we understand.
+    pub fn put(&self, record: R, file: usize) -> Result<(), Error> {
+        let put = self.change(|table| table.put(record, file));
+        put.map_err(|source| Error::Load {
+            path: self.dir.path().join(Path::new(self.files[0])),
+            source: Arc::new(source),
+        })
     }
 
     /// True when the loaded files assign a name twice.
@@ -160,14 +176,11 @@ impl<R: Record> TableFile<R> {
                 continue;
             }
             let text = self.dir.find(file)?.unwrap_or_default();
-            let absorbed = table.absorb(number, text).map_err(|source| Error::Load {
-                path: self.dir.path().join(Path::new(file)),
-                source: Arc::new(source),
-            })?;
-            has_conflicts |= absorbed.has_conflicts;
+            let path = self.dir.path().join(Path::new(file));
+            has_conflicts |= table.absorb(number, &path, text)?.has_conflicts;
         }
         *self.state_mut() = State {
-            table,
+            table: Arc::new(table),
             token: Some(token),
             identities,
             has_conflicts,
@@ -186,14 +199,47 @@ impl<R: Record> TableFile<R> {
         Ok(result)
     }
 
+    /// The current table as a whole.
+    ///
+    /// # Errors
+    /// As [`TableFile::enter`].
+    pub fn snapshot(&self) -> Result<Arc<Table<R>>, Error> {
+        let lock = self.enter(Access::Shared)?;
+        let table = Arc::clone(&self.state().table);
+        drop(lock);
+        Ok(table)
+    }
+
+    /// The record that `key` finds.
+    ///
+    /// # Errors
+    /// As [`TableFile::enter`], or when it says nothing that we understand.
+    pub fn find(&self, key: &str) -> Result<Option<Arc<R>>, Error> {
+        self.read(|table| table.find(key).map(|row| row.record().cloned()).transpose())?
+    }
+
+    /// True when there is a record with exactly this ID.
+    ///
+    /// # Errors
+    /// As [`TableFile::enter`].
+    pub fn has(&self, id: &str) -> Result<bool, Error> {
+        self.read(|table| table.find_id(id).is_some())
+    }
+
+    /// The record with exactly this ID as this process knows it: see [`TableFile::peek`].
+    pub fn peek_id(&self, id: &str) -> Option<Arc<R>> {
+        self.peek(|table| table.find_id(id)?.record().ok().cloned())
+    }
+
     /// Writes the files whose `dirty` is set aside, and waits for no disk: when several tables are saved,
     /// the first sync pays for all. What can't be written now is left to [`TableFile::save`].
     pub fn write_ahead(&self, dirty: &[bool]) -> Ahead<'_> {
         let mut ahead = Ahead::default();
         for (number, file) in self.files.iter().enumerate() {
             if dirty.get(number).copied().unwrap_or(false) {
-                let text = self.state().table.text(number);
-                let staged = self.dir.stage_file(file, &text).and_then(|staged| {
+                let table = Arc::clone(&self.state().table);
+                let staged = self.dir.stage_file(file, &table.pieces(number));
+                let staged = staged.and_then(|staged| {
                     staged.start_writeback()?;
                     Ok(staged)
                 });
@@ -233,12 +279,14 @@ impl<R: Record> TableFile<R> {
             let identity = match (ahead.take(number), &self.spares) {
                 (Some(staged), _) => staged.publish(file, self.durability)?,
                 (None, Some(spares)) => {
-                    let text = self.state().table.text(number);
-                    spare::replace(&self.dir, file, &text, self.durability, spares)?
+                    let table = Arc::clone(&self.state().table);
+                    let pieces = table.pieces(number);
+                    spare::replace(&self.dir, file, &pieces, self.durability, spares)?
                 }
                 (None, None) => {
-                    let text = self.state().table.text(number);
-                    self.dir.replace(file, &text, self.durability)?
+                    let table = Arc::clone(&self.state().table);
+                    let staged = self.dir.stage_file(file, &table.pieces(number))?;
+                    staged.publish(file, self.durability)?
                 }
             };
             if let Some(spares) = &self.spares {

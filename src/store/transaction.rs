@@ -12,8 +12,9 @@ use super::flags::Flags;
 use super::image::record::ImageRecord;
 use super::layer::record::LayerRecord;
 use super::mounts::MountRecord;
+use super::row::{Record, Row};
 use super::staging;
-use super::table::{Record, Row, Table};
+use super::table::Table;
 use super::table_file::{Ahead, TableFile};
 use crate::sys::record_lock::{Access, RecordLock};
 
@@ -114,23 +115,57 @@ impl<'a, R: Record> Edit<'a, R> {
     }
 
     /// The record that `key` finds.
-    pub fn find(&self, key: &str) -> Option<Arc<R>> {
-        self.look(|table| table.find(key).map(|row| Arc::clone(&row.record)))
+    ///
+    /// # Errors
+    /// When it says nothing that we understand.
+    pub fn find(&self, key: &str) -> Result<Option<Arc<R>>, Error> {
+        self.look(|table| table.find(key).map(|row| row.record().cloned()).transpose())
     }
 
     /// The record with exactly this ID.
-    pub fn find_id(&self, id: &str) -> Option<Arc<R>> {
-        self.look(|table| table.find_id(id).map(|row| Arc::clone(&row.record)))
+    ///
+    /// # Errors
+    /// When it says nothing that we understand.
+    pub fn find_id(&self, id: &str) -> Result<Option<Arc<R>>, Error> {
+        self.look(|table| {
+            let row = table.find_id(id);
+            row.map(|row| row.record().cloned()).transpose()
+        })
+    }
+
+    /// See [`Table::search`].
+    ///
+    /// # Errors
+    /// When a record says nothing that we understand.
+    pub fn search(
+        &self,
+        text: &str,
+        is_wanted: impl Fn(&R) -> bool,
+    ) -> Result<Option<Arc<R>>, Error> {
+        self.look(|table| table.search(text, is_wanted))
+    }
+
+    /// IDs of all records, in the order in which they came.
+    pub fn ids(&self) -> Vec<String> {
+        self.look(|table| table.iter().map(|row| row.id().to_owned()).collect())
+    }
+
+    /// True when there is a record with exactly this ID.
+    pub fn has(&self, id: &str) -> bool {
+        self.look(|table| table.find_id(id).is_some())
     }
 
     /// The ID of the record that has `name`.
     pub fn owner_of(&self, name: &str) -> Option<String> {
-        self.look(|table| table.find_name(name).map(|row| row.record.id().to_owned()))
+        self.look(|table| table.find_name(name).map(|row| row.id().to_owned()))
     }
 
     /// Adds the record, or replaces the one with its ID. New ones go to file number `file`.
-    pub fn put(&mut self, record: R, file: usize) {
-        let is_new = self.find_id(record.id()).is_none();
+    ///
+    /// # Errors
+    /// When a record that is changed says nothing that we understand.
+    pub fn put(&mut self, record: R, file: usize) -> Result<(), Error> {
+        let is_new = !self.has(record.id());
         self.has_additions |= is_new;
         // A name may be taken from a record in the other file: both are saved then.
         let touches_both = record.names().iter().any(|name| {
@@ -138,12 +173,13 @@ impl<'a, R: Record> Edit<'a, R> {
                 .is_some_and(|owner| owner != record.id())
         });
         let id = record.id().to_owned();
-        self.file.change(|table| table.put(record, file));
+        self.file.put(record, file)?;
         let at = self.look(|table| table.find_id(&id).map_or(0, |row| row.file));
         self.dirty[at] = true;
         if touches_both {
             self.dirty = self.used_files();
         }
+        Ok(())
     }
 
     fn used_files(&self) -> [bool; 2] {
@@ -151,13 +187,12 @@ impl<'a, R: Record> Edit<'a, R> {
     }
 
     /// Takes the record out.
-    pub fn remove(&mut self, id: &str) -> Option<Arc<R>> {
-        let row = self.file.change(|table| table.remove(id))?;
-        self.dirty[row.file] = true;
-        self.has_removals = true;
-        let record = Arc::clone(&row.record);
-        self.removed.push(row);
-        Some(record)
+    pub fn remove(&mut self, id: &str) {
+        if let Some(row) = self.file.change(|table| table.remove(id)) {
+            self.dirty[row.file] = true;
+            self.has_removals = true;
+            self.removed.push(row);
+        }
     }
 
     fn is_dirty(&self) -> bool {
@@ -218,7 +253,7 @@ impl<'a, R: Record> Edit<'a, R> {
             let mark = table.mark();
             for row in &removed {
                 // An ID that was removed and made again is there already.
-                if table.find_id(row.record.id()).is_none() {
+                if table.find_id(row.id()).is_none() {
                     table.put_row(row.clone());
                 }
             }
@@ -261,6 +296,20 @@ struct Mark {
     has_additions: bool,
     has_removals: bool,
     removed: usize,
+}
+
+/// IDs of layers that are being created or deleted.
+///
+/// # Errors
+/// When a layer's record says nothing that we understand.
+pub(super) fn incomplete(table: &Table<LayerRecord>) -> Result<Vec<String>, Error> {
+    let mut ids = Vec::new();
+    for row in table.iter().filter(|row| row.has_flags()) {
+        if row.record()?.is_incomplete() {
+            ids.push(row.id().to_owned());
+        }
+    }
+    Ok(ids)
 }
 
 /// What is done under the locks once the records are saved.
@@ -380,10 +429,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn delete_incomplete(&mut self) -> Result<(), Error> {
-        let ids: Vec<String> = self.layers().look(|table| {
-            let incomplete = table.iter().filter(|row| row.record.is_incomplete());
-            incomplete.map(|row| row.record.id.clone()).collect()
-        });
+        let ids = self.layers().look(incomplete)?;
         for id in ids {
             tracing::warn!(
                 layer = id,
@@ -402,17 +448,17 @@ impl<'a> Transaction<'a> {
         self.after_save(move |transaction| {
             // A later change of the same batch may have made a layer of this ID again; what it
             // replaced is in the trash already.
-            match transaction.layers().find_id(&id) {
-                Some(_) => Ok(()),
-                None => transaction.discard_layer(&id),
+            if transaction.layers().has(&id) {
+                return Ok(());
             }
+            transaction.discard_layer(&id)
         });
         Ok(())
     }
 
     /// Moves a layer's contents and side data to the trash.
     pub(super) fn discard_layer(&mut self, id: &str) -> Result<(), Error> {
-        if let Some(mount) = self.mounts()?.find_id(id) {
+        if let Some(mount) = self.mounts()?.find_id(id)? {
             self.store.driver.unmount(id, mount.path.as_ref())?;
             self.mounts()?.remove(id);
         }

@@ -1,6 +1,6 @@
 //! [`File`]: an open regular file that remembers its path for messages.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,9 @@ impl From<&Stat> for FileIdentity {
         }
     }
 }
+
+/// How many pieces one call takes: `IOV_MAX`.
+const MAX_PIECES: usize = 1024;
 
 /// An open regular file. Writes pass the fault hook, one count each: wrap it in a `BufWriter`.
 #[derive(Debug)]
@@ -100,8 +103,19 @@ impl File {
     pub fn read_all(&mut self) -> Result<Vec<u8>, Error> {
         let size = usize::try_from(self.stat()?.st_size).unwrap_or(0);
         let mut bytes = Vec::with_capacity(size + 1);
-        self.read_to_end(&mut bytes).map_err(self.fail("read"))?;
-        Ok(bytes)
+        loop {
+            // One read takes all of it; a second one sees the end.
+            let read = rustix::io::retry_on_intr(|| {
+                rustix::io::read(&self.fd, rustix::buffer::spare_capacity(&mut bytes))
+            })
+            .map_err(|error| self.fail("read")(error.into()))?;
+            if read == 0 {
+                return Ok(bytes);
+            }
+            if bytes.len() == bytes.capacity() {
+                bytes.reserve(bytes.len());
+            }
+        }
     }
 
     /// Writes all of `bytes` at `offset`, leaving the position alone.
@@ -120,6 +134,30 @@ impl File {
             }
             bytes = &bytes[written..];
             offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes all of the pieces, one after the other.
+    ///
+    /// # Errors
+    /// When a write fails; a part may have been written.
+    pub fn write_pieces(&self, pieces: &[&[u8]]) -> Result<(), Error> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut rest = slices.as_mut_slice();
+        // So that an empty piece at the front is not waited for.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let batch = &rest[..rest.len().min(MAX_PIECES)];
+            let written = fault::change("writev", || {
+                rustix::io::retry_on_intr(|| rustix::io::writev(&self.fd, batch))
+                    .map_err(io::Error::from)
+            })
+            .map_err(self.fail("write"))?;
+            if written == 0 {
+                return Err(Error::new("write", &self.path, io::ErrorKind::WriteZero));
+            }
+            IoSlice::advance_slices(&mut rest, written);
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Replacing a file atomically: write aside, sync, rename over.
 
-use std::io::Write;
 use std::path::Path;
 
 use super::{Dir, Error, File, FileIdentity};
@@ -67,14 +66,15 @@ impl Drop for StagedFile<'_> {
 }
 
 impl Dir {
-    /// Writes new contents for the file `name`, of mode 0600, to `.tmp-<name>-<random>` beside it.
+    /// Writes new contents for the file `name`, of mode 0600, to `.tmp-<name>-<random>` beside it: the
+    /// pieces one after the other.
     ///
     /// # Errors
     /// When they can't be written; nothing is then left.
     pub fn stage_file(
         &self,
         name: impl AsRef<Path>,
-        contents: &[u8],
+        contents: &[&[u8]],
     ) -> Result<StagedFile<'_>, Error> {
         let temporary = format!(
             ".tmp-{}-{:016x}",
@@ -82,16 +82,14 @@ impl Dir {
             super::dir::random_u64()
         );
         let file = self.create_file(&temporary, 0o600)?;
-        let mut staged = StagedFile {
+        let staged = StagedFile {
             dir: self,
             temporary,
             file,
             is_published: false,
         };
-        match staged.file.write_all(contents) {
-            Ok(()) => Ok(staged),
-            Err(error) => Err(Error::new("write", staged.file.path(), error)),
-        }
+        staged.file.write_pieces(contents)?;
+        Ok(staged)
     }
 
     /// Replaces `name` by a file of mode 0600 with these contents, synced as `durability` asks: a reader
@@ -106,7 +104,8 @@ impl Dir {
         durability: Durability,
     ) -> Result<FileIdentity, Error> {
         let name = name.as_ref();
-        self.stage_file(name, contents)?.publish(name, durability)
+        self.stage_file(name, &[contents])?
+            .publish(name, durability)
     }
 }
 
@@ -126,5 +125,17 @@ mod tests {
             dir.open_file("a.json").unwrap().identity().unwrap()
         );
         assert_eq!(dir.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn any_number_of_pieces_is_written_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let pieces: Vec<&[u8]> = (0..5000).map(|n| [&b""[..], b"one", b"2"][n % 3]).collect();
+        for pieces in [&pieces[..], &pieces[..1], &[]] {
+            let staged = dir.stage_file("file", pieces).unwrap();
+            staged.publish("file", Durability::None).unwrap();
+            assert_eq!(dir.read("file").unwrap(), pieces.concat());
+        }
     }
 }

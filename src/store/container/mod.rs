@@ -122,11 +122,7 @@ impl Store {
 
     /// The image that `key` finds: as this process knows it, else as it is on disk.
     fn known_image(&self, key: &str) -> Result<Option<Arc<ImageRecord>>, Error> {
-        let known = self
-            .0
-            .images
-            .peek(|table| table.find_id(key).map(|row| Arc::clone(&row.record)));
-        match known {
+        match self.0.images.peek_id(key) {
             Some(image) => Ok(Some(image)),
             None => Ok(self.find_image(key)?.map(|found| found.record)),
         }
@@ -173,7 +169,7 @@ impl Transaction<'_> {
         staged: &StagedLayer,
         files: Option<Entry>,
     ) -> Result<Arc<ContainerRecord>, Error> {
-        if self.containers().find_id(id).is_some() {
+        if self.containers().has(id) {
             return Err(Error::DuplicateId);
         }
         for name in &new.names {
@@ -191,14 +187,14 @@ impl Transaction<'_> {
         }
         let store = self.store;
         if let Some(parent) = &staged.parent
-            && self.layers().find_id(parent).is_none()
+            && !self.layers().has(parent)
             && !store.is_in_other_store(parent)?
         {
             return Err(Error::Unknown(Kind::Layer));
         }
         let record = new.record(id, image);
         // No container has it, so a layer of this ID is what a crash left of an earlier attempt.
-        if self.layers().find_id(&record.layer).is_some() {
+        if self.layers().has(&record.layer) {
             self.layers().remove(&record.layer);
             self.discard_layer(&record.layer)?;
         }
@@ -222,32 +218,27 @@ impl Transaction<'_> {
             self.adopt_directory(&entry, Kind::Container, id)?;
         }
         let layer = record.layer.clone();
-        self.containers().put(record, file);
+        self.containers().put(record, file)?;
         if let Some(mounting) = new.mount {
             self.after_save(move |transaction| {
                 mount_recorded(transaction, &layer, &mounting).map(drop)
             });
         }
         self.containers()
-            .find_id(id)
+            .find_id(id)?
             .ok_or(Error::Unknown(Kind::Container))
     }
 
     fn check_image_unchanged(&mut self, image: &ImageRecord) -> Result<(), Error> {
-        if let Some(now) = self.images().find_id(&image.id) {
+        if let Some(now) = self.images().find_id(&image.id)? {
             return if now.layer == image.layer {
                 Ok(())
             } else {
                 Err(Error::Changed(Kind::Image))
             };
         }
-        for other in self
-            .store
-            .others
-            .iter()
-            .filter_map(|other| other.images.as_ref())
-        {
-            if other.read(|table| table.find_id(&image.id).is_some())? {
+        for images in self.store.other_images() {
+            if images.has(&image.id)? {
                 return Ok(());
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::store::flags::Flags;
 use crate::store::id_map::IdMap;
-use crate::store::table::Record;
+use crate::store::row::{Record, Shape};
 use crate::store::time::Time;
 
 /// A container as `containers.json` has it.
@@ -63,20 +63,14 @@ pub struct ContainerRecord {
 }
 
 impl Record for ContainerRecord {
-    const KEYS: &'static [&'static str] = &[
-        "id",
-        "names",
-        "image",
-        "layer",
-        "metadata",
-        "big-data-names",
-        "big-data-sizes",
-        "big-data-digests",
-        "created",
-        "uidmap",
-        "gidmap",
-        "flags",
-    ];
+    fn shape(key: &str) -> Option<Shape> {
+        match key {
+            "id" | "image" | "layer" | "metadata" | "created" => Some(Shape::Text),
+            "names" | "big-data-names" | "uidmap" | "gidmap" => Some(Shape::List),
+            "big-data-sizes" | "big-data-digests" | "flags" => Some(Shape::Map),
+            _ => None,
+        }
+    }
 
     fn id(&self) -> &str {
         &self.id

@@ -122,7 +122,7 @@ impl Transaction<'_> {
         mut new: NewImage,
         files: Option<&Entry>,
     ) -> Result<Arc<ImageRecord>, Error> {
-        let existing = self.images().find_id(id);
+        let existing = self.images().find_id(id)?;
         if existing.is_some() && !new.extend {
             return Err(Error::DuplicateId);
         }
@@ -181,8 +181,10 @@ impl Transaction<'_> {
             Some(entry) => self.add_files(entry, id)?,
             None => {}
         }
-        self.images().put(record, 0);
-        self.images().find_id(id).ok_or(Error::Unknown(Kind::Image))
+        self.images().put(record, 0)?;
+        self.images()
+            .find_id(id)?
+            .ok_or(Error::Unknown(Kind::Image))
     }
 
     /// Adds the files of a staged directory to those of an image that is there.
@@ -198,11 +200,11 @@ impl Transaction<'_> {
     fn adopt_image_layer(&mut self, new: NewLayer, staged: &StagedLayer) -> Result<(), Error> {
         let id = new.id.clone().unwrap_or_else(id::random);
         // Two pulls of images that share a layer: the first one wins, the other's copy is dropped.
-        if self.layers().find_id(&id).is_some() {
+        if self.layers().has(&id) {
             return Ok(());
         }
         if let Some(parent) = &staged.parent
-            && self.layers().find_id(parent).is_none()
+            && !self.layers().has(parent)
             && !self.store.is_in_other_store(parent)?
         {
             return Err(Error::ParentUnknown);
@@ -213,14 +215,11 @@ impl Transaction<'_> {
 
     /// The layer that `key` finds, in this store or in an additional one.
     pub(in crate::store) fn resolve_layer(&mut self, key: &str) -> Result<Arc<LayerRecord>, Error> {
-        if let Some(layer) = self.layers().find(key) {
+        if let Some(layer) = self.layers().find(key)? {
             return Ok(layer);
         }
         for other in &self.store.others {
-            let found = other
-                .layers
-                .read(|table| table.find(key).map(|row| Arc::clone(&row.record)))?;
-            if let Some(layer) = found {
+            if let Some(layer) = other.layers.find(key)? {
                 return Ok(layer);
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::store::flags::Flags;
 use crate::store::layer::record::digest_or_empty;
-use crate::store::table::Record;
+use crate::store::row::{Record, Shape};
 use crate::store::time::Time;
 
 /// An image as `images.json` has it.
@@ -110,20 +110,14 @@ impl ImageRecord {
 }
 
 impl Record for ImageRecord {
-    const KEYS: &'static [&'static str] = &[
-        "id",
-        "digest",
-        "names",
-        "names-history",
-        "layer",
-        "mapped-layers",
-        "metadata",
-        "big-data-names",
-        "big-data-sizes",
-        "big-data-digests",
-        "created",
-        "flags",
-    ];
+    fn shape(key: &str) -> Option<Shape> {
+        match key {
+            "id" | "digest" | "layer" | "metadata" | "created" => Some(Shape::Text),
+            "names" | "names-history" | "mapped-layers" | "big-data-names" => Some(Shape::List),
+            "big-data-sizes" | "big-data-digests" | "flags" => Some(Shape::Map),
+            _ => None,
+        }
+    }
 
     fn id(&self) -> &str {
         &self.id

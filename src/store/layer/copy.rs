@@ -35,13 +35,17 @@ impl Store {
             let mut next = layer.to_owned();
             let mut seen = HashSet::new();
             while !next.is_empty() && seen.insert(next.clone()) {
-                match table.find_id(&next) {
-                    Some(row) if !row.record.is_incomplete() => next.clone_from(&row.record.parent),
-                    _ => return false,
+                let Some(row) = table.find_id(&next) else {
+                    return Ok(false);
+                };
+                let layer = row.record()?;
+                if layer.is_incomplete() {
+                    return Ok(false);
                 }
+                next.clone_from(&layer.parent);
             }
-            true
-        })
+            Ok(true)
+        })?
     }
 
     /// A layer and those below it, lowest first, in whichever stores they are.
@@ -75,24 +79,30 @@ impl Store {
         original: &LayerRecord,
         parent: Option<&str>,
     ) -> Result<Option<String>, Error> {
-        let containers = self.containers()?;
+        let layers = self.0.layers.snapshot()?;
+        if let Some(row) = layers.find_id(&original.id)
+            && !row.record()?.is_incomplete()
+        {
+            return Ok(Some(original.id.clone()));
+        }
+        let Some(digest) = &original.diff_digest else {
+            return Ok(None);
+        };
+        let containers = self.0.containers.snapshot()?;
+        let is_free = |layer: &str| {
+            let user = containers.search(layer, |container| container.layer == layer);
+            matches!(user, Ok(None))
+        };
         let parent = parent.unwrap_or_default();
-        self.0.layers.read(|table| {
-            let same = |layer: &LayerRecord| {
-                layer.id == original.id
-                    || original.diff_digest.is_some()
-                        && layer.diff_digest == original.diff_digest
-                        && layer.parent == parent
-                        && layer.uid_map == original.uid_map
-                        && layer.gid_map == original.gid_map
-                        && !containers.iter().any(|found| found.layer == layer.id)
-            };
-            table
-                .iter()
-                .filter(|row| !row.record.is_incomplete())
-                .find(|row| same(&row.record))
-                .map(|row| row.record.id.clone())
-        })
+        let twin = layers.search(digest.as_str(), |layer| {
+            layer.diff_digest.as_ref() == Some(digest)
+                && !layer.is_incomplete()
+                && layer.parent == parent
+                && layer.uid_map == original.uid_map
+                && layer.gid_map == original.gid_map
+                && is_free(&layer.id)
+        })?;
+        Ok(twin.map(|layer| layer.id.clone()))
     }
 
     /// Makes ready a copy of the layer `id` of an additional store, over `parent`, which need not be
@@ -110,11 +120,8 @@ impl Store {
         let result = self.copy_layer(other, &original, parent);
         // Whoever deletes a layer marks or removes its record first: one that is still there was whole
         // while it was read.
-        let is_there = other.layers.read(|table| {
-            table.find_id(id).is_some_and(|row| {
-                !row.record.is_incomplete() && row.record.diff_digest == original.diff_digest
-            })
-        })?;
+        let now = complete(other, id)?;
+        let is_there = now.is_some_and(|now| now.diff_digest == original.diff_digest);
         if is_there {
             result
         } else {
@@ -125,11 +132,7 @@ impl Store {
     /// The additional store that has the layer, complete.
     fn original(&self, id: &str) -> Result<Option<(&ReadOnlyStore, Arc<LayerRecord>)>, Error> {
         for other in &self.0.others {
-            let found = other.layers.read(|table| {
-                let row = table.find_id(id)?;
-                (!row.record.is_incomplete()).then(|| Arc::clone(&row.record))
-            })?;
-            if let Some(record) = found {
+            if let Some(record) = complete(other, id)? {
                 return Ok(Some((other, record)));
             }
         }
@@ -144,9 +147,7 @@ impl Store {
     ) -> Result<(StagedLayer, Copied), Error> {
         let inner = &self.0;
         let parent_comes_later = match parent {
-            Some(parent) if inner.driver.stages_without_parent() => {
-                inner.layers.read(|table| table.find_id(parent).is_none())?
-            }
+            Some(parent) if inner.driver.stages_without_parent() => !inner.layers.has(parent)?,
             _ => false,
         };
         let options = PrepareOptions {
@@ -172,6 +173,16 @@ impl Store {
         };
         Ok((staged, copied))
     }
+}
+
+/// The record of a complete layer of an additional store.
+fn complete(other: &ReadOnlyStore, id: &str) -> Result<Option<Arc<LayerRecord>>, Error> {
+    let layers = other.layers.snapshot()?;
+    let Some(row) = layers.find_id(id) else {
+        return Ok(None);
+    };
+    let record = row.record()?;
+    Ok((!record.is_incomplete()).then(|| Arc::clone(record)))
 }
 
 /// Copies the recipe and the big data of a layer.

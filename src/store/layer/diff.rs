@@ -200,7 +200,7 @@ impl Store {
                 record.uids.clone_from(&measured.uids);
                 record.gids.clone_from(&measured.gids);
             }
-            transaction.layers().put(record, 0);
+            transaction.layers().put(record, 0)?;
             match result {
                 Ok(_) => {
                     transaction.require_durable();

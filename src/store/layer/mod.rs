@@ -106,8 +106,8 @@ impl Store {
                 let parent = match &new.parent {
                     None => None,
                     Some(key) => {
-                        let layers = self.layers()?;
-                        Some(layers.find(key).ok_or(Error::ParentUnknown)?.id.clone())
+                        let parent = self.find_layer(key)?.ok_or(Error::ParentUnknown)?;
+                        Some(parent.id.clone())
                     }
                 };
                 let options = PrepareOptions {
@@ -155,13 +155,13 @@ impl Transaction<'_> {
         inner: &Inner,
         parent: &str,
     ) -> Result<(), Error> {
-        if self.layers().find_id(parent).is_none() && !inner.is_in_other_store(parent)? {
+        if !self.layers().has(parent) && !inner.is_in_other_store(parent)? {
             return Err(Error::ParentUnknown);
         }
-        let is_container = self
+        let container = self
             .containers()
-            .look(|table| table.iter().any(|row| row.record.layer == parent));
-        if is_container {
+            .search(parent, |container| container.layer == parent)?;
+        if container.is_some() {
             return Err(Error::ParentIsContainer);
         }
         Ok(())
@@ -177,14 +177,14 @@ impl Transaction<'_> {
         record: LayerRecord,
         file: usize,
     ) -> Result<Arc<LayerRecord>, Error> {
-        if self.layers().find_id(&record.id).is_some() {
+        if self.layers().has(&record.id) {
             return Err(Error::DuplicateId);
         }
         self.check_layer_names(&record.names)?;
         let dir = staged.dir()?;
         self.adopt_side_files(staged, &record, &dir)?;
         // What an earlier layer of this ID left mounted would otherwise be taken for this one.
-        if let Some(mount) = self.mounts()?.find_id(&record.id) {
+        if let Some(mount) = self.mounts()?.find_id(&record.id)? {
             self.store.driver.unmount(&record.id, mount.path.as_ref())?;
             self.mounts()?.remove(&record.id);
         }
@@ -205,9 +205,9 @@ impl Transaction<'_> {
         self.note_adopted(&record.id);
         self.store.driver.adopt(&dir, CONTENTS, &record.id)?;
         let id = record.id.clone();
-        self.layers().put(record, file);
+        self.layers().put(record, file)?;
         self.layers()
-            .find_id(&id)
+            .find_id(&id)?
             .ok_or(Error::Unknown(Kind::Layer))
     }
 
@@ -257,11 +257,11 @@ impl Transaction<'_> {
     pub(in crate::store) fn mark_incomplete(&mut self, id: &str) -> Result<LayerRecord, Error> {
         let record = self
             .layers()
-            .find_id(id)
+            .find_id(id)?
             .ok_or(Error::Unknown(Kind::Layer))?;
         let mut marked = (*record).clone();
         marked.flags.set(Flags::INCOMPLETE, &true);
-        self.layers().put(marked.clone(), 0);
+        self.layers().put(marked.clone(), 0)?;
         self.save()?;
         Ok(marked)
     }
@@ -271,7 +271,7 @@ impl Inner {
     /// True when an additional store has a layer with this ID.
     pub(in crate::store) fn is_in_other_store(&self, id: &str) -> Result<bool, Error> {
         for other in &self.others {
-            if other.layers.read(|table| table.find_id(id).is_some())? {
+            if other.layers.has(id)? {
                 return Ok(true);
             }
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::store::flags::Flags;
 use crate::store::id_map::IdMap;
-use crate::store::table::Record;
+use crate::store::row::{Record, Shape};
 use crate::store::time::Time;
 
 /// A layer as `layers.json` has it.
@@ -124,26 +124,24 @@ pub(in crate::store) fn digest_or_empty<'de, D: serde::Deserializer<'de>>(
 }
 
 impl Record for LayerRecord {
-    const KEYS: &'static [&'static str] = &[
-        "id",
-        "names",
-        "parent",
-        "metadata",
-        "mountlabel",
-        "created",
-        "compressed-diff-digest",
-        "compressed-size",
-        "diff-digest",
-        "toc-digest",
-        "diff-size",
-        "compression",
-        "uidset",
-        "gidset",
-        "flags",
-        "uidmap",
-        "gidmap",
-        "big-data-names",
-    ];
+    fn shape(key: &str) -> Option<Shape> {
+        match key {
+            "id"
+            | "parent"
+            | "metadata"
+            | "mountlabel"
+            | "created"
+            | "compressed-diff-digest"
+            | "diff-digest"
+            | "toc-digest" => Some(Shape::Text),
+            "names" | "uidset" | "gidset" | "uidmap" | "gidmap" | "big-data-names" => {
+                Some(Shape::List)
+            }
+            "compressed-size" | "diff-size" | "compression" => Some(Shape::Number),
+            "flags" => Some(Shape::Map),
+            _ => None,
+        }
+    }
 
     fn id(&self) -> &str {
         &self.id

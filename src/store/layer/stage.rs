@@ -168,14 +168,8 @@ impl Store {
         let parent = match parent {
             None => None,
             Some(key) => {
-                let layers = self.layers().map_err(StageError::Store)?;
-                Some(
-                    layers
-                        .find(key)
-                        .ok_or(StageError::ParentUnknown)?
-                        .id
-                        .clone(),
-                )
+                let parent = self.find_layer(key).map_err(StageError::Store)?;
+                Some(parent.ok_or(StageError::ParentUnknown)?.id.clone())
             }
         };
         self.stage_layer_over(parent.as_deref(), diff, options)
