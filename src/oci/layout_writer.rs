@@ -61,13 +61,17 @@ impl LayoutWriter {
         })
     }
 
-    /// Writes a blob under a name of its own, and then names it by its digest.
+    /// Writes a blob without a name, so that a kill leaves nothing, and then names it by its digest.
     fn put(&self, content: &Content<'_>) -> Result<(Digest, u64), SourceError> {
         let temporary = Temporary {
             dir: &self.blobs,
             name: format!(".tmp-{:016x}", random_u64()),
         };
-        let file = self.blobs.create_file(&temporary.name, FILE_MODE)?;
+        let (file, has_name) = match self.blobs.create_unnamed_file(FILE_MODE) {
+            Ok(file) => (file, false),
+            // Network file systems have no unnamed files.
+            Err(_) => (self.blobs.create_file(&temporary.name, FILE_MODE)?, true),
+        };
         let path = file.path().to_owned();
         let fail = |error: io::Error| sys::Error::new("write", &path, error);
         let mut out = HashingWriter::new(BufWriter::with_capacity(BUFFER, file));
@@ -75,6 +79,9 @@ impl LayoutWriter {
         let (digest, size, out) = out.finish();
         let file = out.into_inner().map_err(|error| fail(error.into_error()))?;
         file.sync_data()?;
+        if !has_name {
+            self.blobs.link_file(&file, &temporary.name)?;
+        }
         self.blobs
             .rename(&temporary.name, &self.blobs, digest.hex())?;
         Ok((digest, size))

@@ -17,6 +17,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commit;
 mod counting;
 mod cycle;
 mod leftovers;

@@ -14,6 +14,7 @@ mod support;
 
 mod archive;
 mod cli;
+mod committing;
 mod descriptor;
 mod engines;
 mod fixtures;

@@ -55,7 +55,10 @@ impl Destination for Registry {
             }
             tracing::debug!(what, %error, failures, "upload failed, trying again");
             let pause = options.pause(failures, None);
-            self.0.runtime.block_on(tokio::time::sleep(pause));
+            // Within the runtime, which has the clock.
+            self.0
+                .runtime
+                .block_on(async { tokio::time::sleep(pause).await });
             // The answer alone may have been lost.
             if let Some((digest, size)) = measured
                 && self.0.runtime.block_on(self.has(&digest, Some(size)))?

@@ -1,9 +1,11 @@
-//! Images from layouts and from a registry that misbehaves on demand.
+//! Images from layouts, and from and to a registry that misbehaves on demand.
 
 mod layouts;
 mod other_stores;
+mod push;
 mod registry;
 mod server;
+mod uploads;
 
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../../support/image.rs"]

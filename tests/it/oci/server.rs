@@ -23,6 +23,10 @@ pub enum Mishap {
     NoRange,
     /// No answer ever.
     Silence,
+    /// This status before the request's body was read; the connection then breaks.
+    Early(u16),
+    /// The request is read and carried out, and the connection breaks without an answer.
+    Unanswered,
 }
 
 /// What is needed to be let in.
@@ -42,18 +46,21 @@ pub struct Seen {
     pub method: String,
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     door: Door,
-    objects: BTreeMap<String, (String, Vec<u8>)>,
+    pub(super) objects: BTreeMap<String, (String, Vec<u8>)>,
     mishaps: VecDeque<(String, Mishap)>,
     seen: Vec<Seen>,
     tokens: usize,
     /// Requests that a token is good for.
     token_uses: usize,
+    /// What uploads have brought so far, by their number.
+    pub(super) uploads: BTreeMap<usize, Vec<u8>>,
+    pub(super) begun: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +81,8 @@ impl Server {
                 seen: Vec::new(),
                 tokens: 0,
                 token_uses: usize::MAX,
+                uploads: BTreeMap::new(),
+                begun: 0,
             })),
         };
         let serving = server.clone();
@@ -126,6 +135,22 @@ impl Server {
         state.mishaps.push_back((path.to_owned(), mishap));
     }
 
+    pub fn forget_mishaps(&self) {
+        self.state.lock().unwrap().mishaps.clear();
+    }
+
+    /// What is kept at a path, and what it is.
+    pub fn object(&self, path: &str) -> Option<(String, Vec<u8>)> {
+        self.state.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// The requests with this method whose path contains the text.
+    pub fn count(&self, method: &str, part: &str) -> usize {
+        let seen = self.seen();
+        let is_meant = |seen: &&Seen| seen.method == method && seen.path.contains(part);
+        seen.iter().filter(is_meant).count()
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
     }
@@ -138,13 +163,32 @@ impl Server {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut stream = stream;
         loop {
-            let Some(seen) = read_request(&mut reader)? else {
+            let Some(mut seen) = read_head(&mut reader)? else {
                 return Ok(());
             };
+            if let Some(status) = self.early(&seen) {
+                return respond(&mut stream, status, "Connection: close\r\n", b"{}");
+            }
+            read_body(&mut reader, &mut seen)?;
             let goes_on = self.answer(&seen, &mut stream)?;
             if !goes_on {
                 return Ok(());
             }
+        }
+    }
+
+    /// The status that is to be told before the body is read.
+    fn early(&self, seen: &Seen) -> Option<u16> {
+        let mut state = self.state.lock().unwrap();
+        let at = state.mishaps.iter().position(|(part, mishap)| {
+            matches!(mishap, Mishap::Early(_)) && seen.path.contains(part.as_str())
+        })?;
+        match state.mishaps.remove(at) {
+            Some((_, Mishap::Early(status))) => {
+                state.seen.push(seen.clone());
+                Some(status)
+            }
+            _ => None,
         }
     }
 
@@ -163,23 +207,38 @@ impl Server {
             let at = state
                 .mishaps
                 .iter()
-                .position(|(part, _)| refusal.is_none() && path.contains(part.as_str()));
+                .position(|(part, _)| refusal.is_none() && seen.path.contains(part.as_str()));
             let mishap = at
                 .and_then(|at| state.mishaps.remove(at))
                 .map(|(_, mishap)| mishap);
             (mishap, refusal, state.objects.get(path).cloned())
         };
+        let is_head = seen.method == "HEAD";
         if let Some(challenge) = refusal {
             let header = format!("WWW-Authenticate: {challenge}\r\n");
             let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"go away"}]}"#;
+            let body: &[u8] = if is_head { b"" } else { body };
             return respond(stream, 401, &header, body).map(|()| true);
         }
         if let Some(Mishap::Status(status, headers)) = &mishap {
-            return respond(stream, *status, headers, b"{}").map(|()| true);
+            let body: &[u8] = if is_head { b"" } else { b"{}" };
+            return respond(stream, *status, headers, body).map(|()| true);
         }
         if matches!(mishap, Some(Mishap::Silence)) {
             thread::sleep(std::time::Duration::from_secs(3));
             return Ok(false);
+        }
+        if seen.method != "GET" {
+            let (status, headers) = self.state.lock().unwrap().carry_out(seen);
+            if matches!(mishap, Some(Mishap::Unanswered)) {
+                stream.shutdown(std::net::Shutdown::Both)?;
+                return Ok(false);
+            }
+            if seen.method == "HEAD" {
+                let head = format!("HTTP/1.1 {status} X\r\n{headers}\r\n");
+                return stream.write_all(head.as_bytes()).map(|()| true);
+            }
+            return respond(stream, status, &headers, b"").map(|()| true);
         }
         let Some((kind, mut bytes)) = object else {
             return respond(stream, 404, "", b"{}").map(|()| true);
@@ -249,7 +308,8 @@ impl State {
                 seen.method == "GET" && wanted.as_ref() == seen.headers.get("authorization")
             }
             Door::Identity(token) => {
-                seen.method == "POST" && seen.body.contains(&format!("refresh_token={token}"))
+                let body = String::from_utf8_lossy(&seen.body);
+                seen.method == "POST" && body.contains(&format!("refresh_token={token}"))
             }
             _ => false,
         };
@@ -267,7 +327,7 @@ impl State {
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Seen>> {
+fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Seen>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -287,12 +347,28 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<See
         let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
         seen.headers.insert(name, value);
     }
-    if let Some(length) = seen.headers.get("content-length") {
-        let mut body = vec![0; length.parse().unwrap()];
-        std::io::Read::read_exact(reader, &mut body)?;
-        seen.body = String::from_utf8(body).unwrap();
-    }
     Ok(Some(seen))
+}
+
+fn read_body(reader: &mut BufReader<TcpStream>, seen: &mut Seen) -> std::io::Result<()> {
+    if seen.headers.contains_key("transfer-encoding") {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let size = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+            let mut chunk = vec![0; size + 2];
+            std::io::Read::read_exact(reader, &mut chunk)?;
+            seen.body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                return Ok(());
+            }
+        }
+    }
+    if let Some(length) = seen.headers.get("content-length") {
+        seen.body = vec![0; length.parse().unwrap()];
+        std::io::Read::read_exact(reader, &mut seen.body)?;
+    }
+    Ok(())
 }
 
 fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8]) -> std::io::Result<()> {
