@@ -99,7 +99,7 @@ impl Puller {
             ..NewImage::default()
         });
         if let Err(error) = created {
-            work.undo(&tasks);
+            work.undo();
             return Err(error.into());
         }
         let pulled = Pulled {

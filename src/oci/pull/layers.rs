@@ -109,6 +109,8 @@ pub(super) struct Work<'a> {
     pub(super) fetched: AtomicU64,
     /// Bytes that came from additional stores.
     pub(super) brought: Mutex<Copied>,
+    /// Layers that this pull, and nobody else, has recorded ahead of its image; lowest first.
+    pub(super) recorded: Mutex<Vec<String>>,
 }
 
 impl Work<'_> {
@@ -189,31 +191,29 @@ impl Work<'_> {
     ///
     /// On failure the layers that were made are deleted again.
     fn create_in_order(&self, tasks: &[Task<'_>]) -> Result<(), PullError> {
-        for (done, task) in tasks.iter().enumerate() {
+        for task in tasks {
             let created = self
                 .stage_one(task)
                 .and_then(|staged| Ok(self.store.create_layer(task.new_layer(), Some(staged))?));
-            let error = match created {
-                Ok(_) => continue,
-                // Somebody else pulled it meanwhile.
-                Err(PullError::Store(crate::store::Error::DuplicateId)) => continue,
-                Err(error) => error,
-            };
-            self.undo(&tasks[..done]);
-            return Err(error);
+            match created {
+                Ok(layer) => lock(&self.recorded).push(layer.id.clone()),
+                // Somebody else pulled it meanwhile: it is theirs.
+                Err(PullError::Store(crate::store::Error::DuplicateId)) => {}
+                Err(error) => {
+                    self.undo();
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Deletes layers that are in the store already, of an image that does not come to be.
-    pub(super) fn undo(&self, tasks: &[Task<'_>]) {
-        if self.store.driver().stages_without_parent() {
-            return;
-        }
-        for made in tasks.iter().rev() {
+    /// Deletes the layers that this pull has recorded already, of an image that does not come to be.
+    pub(super) fn undo(&self) {
+        for id in std::mem::take(&mut *lock(&self.recorded)).iter().rev() {
             // One that somebody uses meanwhile stays, and so do those below.
-            if let Err(error) = self.store.delete_layer(made.id()) {
-                tracing::debug!(layer = made.id(), %error, "a layer of a failed pull stays");
+            if let Err(error) = self.store.delete_layer(id) {
+                tracing::debug!(layer = id, %error, "a layer of a failed pull stays");
                 return;
             }
         }

@@ -397,7 +397,7 @@ impl Puller {
             extend: true,
         });
         if let Err(error) = created {
-            work.undo(&tasks);
+            work.undo();
             return Err(error.into());
         }
         pulled.bytes_fetched = work.fetched.load(Ordering::Relaxed);
@@ -417,6 +417,7 @@ impl Puller {
             budget: AtomicU64::new(inner.options.limits.unpacked_bytes),
             fetched: AtomicU64::new(0),
             brought: Mutex::default(),
+            recorded: Mutex::default(),
         }
     }
 

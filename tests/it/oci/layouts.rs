@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
 use strata::oci::Platform;
-use strata::oci::pull::{Limits, Policy, PullerOptions, Trouble};
-use strata::store::Kind;
+use strata::oci::manifest::Descriptor;
+use strata::oci::pull::{Limits, Policy, Progress, PullerOptions, Trouble};
+use strata::store::{Kind, NewLayer, Store};
 
 use super::image::{self, Layer};
 use super::{World, digest, listening, request, three_layers};
@@ -77,6 +79,54 @@ fn layers_that_the_store_has_are_not_read_again() {
         let again = world.puller.pull_here(&request).unwrap();
         assert!(again.was_present);
     }
+}
+
+/// Makes a layer when the pull that it listens to has staged its own, as a pull of another image would.
+struct Overtaking {
+    store: Store,
+    id: String,
+}
+
+impl Progress for Overtaking {
+    fn resolved(&self, _image: &str, _missing: &[Descriptor], _present: usize) {}
+
+    fn advanced(&self, _layer: &Descriptor, _bytes: u64) {}
+
+    fn finished(&self, _layer: &Descriptor) {
+        let id = Some(self.id.clone());
+        let new = NewLayer {
+            id,
+            ..NewLayer::default()
+        };
+        self.store.create_layer(new, None).unwrap();
+    }
+}
+
+#[test]
+fn a_failed_pull_leaves_what_another_one_has_made() {
+    let world = World::new("vfs");
+    let layout = world.folder.path().join("web");
+    let built = image::write_layout(&layout, "x", &three_layers());
+    let lost = layout
+        .join("blobs")
+        .join(built.layer_digests[1].replace(':', "/"));
+    fs::remove_file(lost).unwrap();
+    let mut request = request(&format!("oci:{}", layout.display()));
+    // The lowest layer's ID is the hex of its diff ID.
+    let id = digest(&built.diff_ids[0]).hex().to_owned();
+    request.progress = Arc::new(Overtaking {
+        store: world.store.clone(),
+        id: id.clone(),
+    });
+    world.puller.pull_here(&request).unwrap_err();
+    let layers = world.store.layers().unwrap();
+    assert_eq!(
+        layers
+            .iter()
+            .map(|layer| layer.id.clone())
+            .collect::<Vec<_>>(),
+        [id]
+    );
 }
 
 #[test]
