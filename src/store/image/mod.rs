@@ -67,7 +67,8 @@ pub struct NewImage {
     pub big_data: Vec<BigDataItem>,
     /// Layers to adopt with it, lowest first. One that is there already is passed over.
     pub layers: Vec<(NewLayer, StagedLayer)>,
-    /// With the ID of an image that is there: adds names and blobs to it instead of failing.
+    /// With the ID of an image that is there: adds names and blobs to it instead of failing. A blob that
+    /// it has under the same key stays as it is: no crash can then part it from its recorded digest.
     pub extend: bool,
 }
 
@@ -164,6 +165,11 @@ impl Transaction<'_> {
         if new.steal_names {
             super::naming::remember(&mut record.names_history, &record.names);
         }
+        // A file of the same contents again does no harm, and puts right one that is lost.
+        new.big_data.retain(|item| {
+            let known = record.big_data_digests.get(&item.key);
+            known.is_none_or(|known| *known == item.recorded_digest())
+        });
         for item in &new.big_data {
             if !record.big_data_names.contains(&item.key) {
                 record.big_data_names.push(item.key.clone());
@@ -178,7 +184,7 @@ impl Transaction<'_> {
         record.settle_digest();
         match files {
             Some(entry) if existing.is_none() => self.adopt_directory(entry, Kind::Image, id)?,
-            Some(entry) => self.add_files(entry, id)?,
+            Some(entry) => self.add_files(entry, &new.big_data, id)?,
             None => {}
         }
         self.images().put(record, 0)?;
@@ -187,12 +193,13 @@ impl Transaction<'_> {
             .ok_or(Error::Unknown(Kind::Image))
     }
 
-    /// Adds the files of a staged directory to those of an image that is there.
-    fn add_files(&mut self, entry: &Entry, id: &str) -> Result<(), Error> {
+    /// Adds the files of `items` from a staged directory to those of an image that is there.
+    fn add_files(&mut self, entry: &Entry, items: &[BigDataItem], id: &str) -> Result<(), Error> {
         let from = entry.folder().open_dir(entry.name())?;
         let to = self.store.images.dir().ensure_dir(id, 0o700)?;
-        for file in from.list()? {
-            from.rename(&file.name, &to, &file.name)?;
+        for item in items {
+            let name = big_data::file_name(&item.key)?;
+            from.rename(&name, &to, &name)?;
         }
         Ok(to.sync()?)
     }

@@ -102,3 +102,41 @@ fn an_image_that_a_container_uses_is_kept() {
     store.delete_container("c").unwrap();
     store.delete_image("a", true).unwrap();
 }
+
+#[test]
+fn extending_an_image_replaces_none_of_its_blobs() {
+    let store = a_store();
+    let image = |items: &[(&str, &str)]| NewImage {
+        id: Some("image-1".into()),
+        big_data: items
+            .iter()
+            .map(|(key, text)| BigDataItem::new(*key, *text))
+            .collect(),
+        extend: true,
+        ..NewImage::default()
+    };
+    let first = store
+        .create_image(image(&[("manifest", "one"), ("manifest-1", "one")]))
+        .unwrap();
+    std::fs::remove_file(store.folder.path().join(format!(
+        "graph/vfs-images/image-1/{}",
+        strata::store::big_data::file_name("manifest-1").unwrap()
+    )))
+    .unwrap();
+    let more = [
+        ("manifest", "two"),
+        ("manifest-1", "one"),
+        ("manifest-2", "two"),
+    ];
+    let second = store.create_image(image(&more)).unwrap();
+    let read = |key| store.big_data(Kind::Image, "image-1", key).unwrap();
+    assert_eq!(read("manifest"), b"one");
+    assert_eq!(read("manifest-1"), b"one");
+    assert_eq!(read("manifest-2"), b"two");
+    assert_eq!(second.digest, first.digest);
+    for (key, digest) in &second.big_data_digests {
+        assert_eq!(*digest, Digest::of(&read(key)), "{key}");
+    }
+    assert_eq!(second.digests().len(), 2);
+    store.assert_staging_is_empty();
+}
