@@ -396,6 +396,20 @@ const NODE: &[Flag] = &[
     },
 ];
 
+const UNINSTALL_CHECK: &[Flag] = &[
+    value(
+        "driver-name",
+        None,
+        "CSI driver name (default csi.strata.dev)",
+    ),
+    value(
+        "release",
+        None,
+        "Name of the Helm release, for the advice how to go on",
+    ),
+    value("namespace", None, "Namespace of the release"),
+];
+
 /// One row of the peer's commands.
 const fn peer(
     name: &'static str,
@@ -879,6 +893,13 @@ pub const COMMANDS: &[Definition] = &[
         (0, 0),
         "Serve CSI on the socket of $CSI_ENDPOINT",
         &[NODE],
+    ),
+    own(
+        "uninstall-check",
+        "",
+        (0, 0),
+        "Fail, naming them, while pods of the cluster have volumes of the driver",
+        &[UNINSTALL_CHECK],
     ),
     own(
         "completion",

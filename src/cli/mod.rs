@@ -13,6 +13,7 @@
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
 //! | `commit` | images of containers |
 //! | `node` | the plugin |
+//! | `uninstall` | the question before the plugin is taken away |
 //!
 //! Commands on the store run in the calling thread, without a runtime.
 
@@ -38,6 +39,7 @@ mod push;
 pub mod session;
 mod status;
 pub mod tree;
+mod uninstall;
 pub mod usage;
 
 use std::process::ExitCode;
@@ -169,6 +171,7 @@ fn execute(command: &Definition, given: &Given, output: &mut Output) -> Outcome 
         "man" => generate::man(output),
         "config" => status::config(given, output),
         "node" => node::run(given),
+        "uninstall-check" => uninstall::run(given, output),
         "pull" => pull::pull(given, output),
         "push" => push::push(given, output),
         "version" => {

@@ -1,10 +1,12 @@
 //! `node`: serves CSI on the socket of `CSI_ENDPOINT`.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::session;
+use crate::node::kubernetes::ApiServer;
 use crate::node::{Config, plugin};
 use crate::telemetry::{self, Format};
 
@@ -47,8 +49,28 @@ fn config(given: &Given) -> Result<Config, Failure> {
         config.http_address = Some(http_address(text)?);
     }
     config.shutdown_file = given.filled("shutdown-file").map(Into::into);
+    config.api = api_server()?;
     session::limit_pulls(given, &mut config.pulls)?;
     Ok(config)
+}
+
+/// The API server, as every pod is told.
+pub(super) fn api_server() -> Result<Option<ApiServer>, Failure> {
+    let host = session::text_variable("KUBERNETES_SERVICE_HOST")?;
+    let port = session::text_variable("KUBERNETES_SERVICE_PORT")?;
+    let (Some(host), Some(port)) = (host, port) else {
+        return Ok(None);
+    };
+    let host = match host.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => host,
+    };
+    let account = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
+    Ok(Some(ApiServer {
+        address: format!("https://{host}:{port}"),
+        authorities: account.join("ca.crt"),
+        token: account.join("token"),
+    }))
 }
 
 /// An address to listen at; without a host it is every address of the machine.

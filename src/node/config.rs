@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kubernetes::ApiServer;
 use super::lanes::Limits;
 use crate::oci::RegistryOptions;
 use crate::oci::pull::PullerOptions;
@@ -24,6 +25,8 @@ pub struct Config {
     pub driver_name: String,
     /// Where health and metrics are served; `None` for nowhere.
     pub http_address: Option<SocketAddr>,
+    /// The API server of the cluster, when the plugin runs in a pod.
+    pub api: Option<ApiServer>,
     /// Whether the plugin registers itself with the kubelet, if that has a directory for it.
     pub is_registered: bool,
     /// Threads and queues.
@@ -76,6 +79,7 @@ impl Config {
             endpoint: endpoint.into(),
             driver_name: DEFAULT_DRIVER_NAME.to_owned(),
             http_address: None,
+            api: None,
             is_registered: true,
             lanes: Limits::default(),
             registry: RegistryOptions::default(),

@@ -8,6 +8,12 @@ use super::volume::attributes::Pod;
 pub const STARTED_ANEW: &str = "VolumeStartedAnew";
 /// A volume's files were kept over a reboot.
 pub const KEPT: &str = "VolumeKept";
+/// The image of a volume is not on the node and is fetched.
+pub const IMAGE_PULLING: &str = "VolumeImagePulling";
+/// The image of a volume was fetched.
+pub const IMAGE_PULLED: &str = "VolumeImagePulled";
+/// The image of a volume can't be had.
+pub const IMAGE_PULL_FAILED: &str = "VolumeImagePullFailed";
 
 /// Something that happened to a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! Is the plugin alive, is it ready: a latch, and the HTTP endpoint that shows it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use super::checks::Problem;
 use super::metrics::Metrics;
 use crate::sys;
 
@@ -16,8 +17,8 @@ const STARTING: u8 = 0;
 const READY: u8 = 1;
 const DRAINING: u8 = 2;
 
-/// Calls can't be taken now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Calls can't be taken now, or not all of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
     /// What was published before is still being found.
@@ -26,12 +27,17 @@ pub enum NotReady {
     /// The plugin ends.
     #[error("the plugin is shutting down; try again when it is back")]
     Draining,
+    /// The node lacks something.
+    #[error("this node is not ready for volumes: {0}")]
+    Lacking(String),
 }
 
-/// Whether calls can be taken: closed at start, opened once, closed for good at the end.
+/// Whether calls can be taken: closed at start, opened once, closed for good at the end. And what the
+/// node lacks, which comes and goes.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     state: Arc<AtomicU8>,
+    problems: Arc<Mutex<Vec<Problem>>>,
 }
 
 impl Readiness {
@@ -46,9 +52,43 @@ impl Readiness {
         self.state.store(DRAINING, Ordering::Release);
     }
 
-    /// Whether calls can be taken.
+    /// Whether calls can be taken and the node lacks nothing.
     pub fn is_ready(&self) -> bool {
-        self.check().is_ok()
+        self.check_all().is_ok()
+    }
+
+    /// The node lacks these things now; returns what it lacked before.
+    pub fn set_problems(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        std::mem::replace(&mut *self.lock(), problems)
+    }
+
+    /// Whether a new volume can be made, and why not.
+    ///
+    /// # Errors
+    /// When the node lacks something without which there are no volumes.
+    pub fn check_node(&self) -> Result<(), NotReady> {
+        lacking(self.lock().iter().filter(|problem| problem.is_fatal))
+    }
+
+    /// Whether the node lacks anything.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn check_lacks(&self) -> Result<(), NotReady> {
+        lacking(self.lock().iter())
+    }
+
+    /// Whether calls can be taken and the node lacks nothing, and why not.
+    ///
+    /// # Errors
+    /// Either of them; what the node lacks first.
+    pub fn check_all(&self) -> Result<(), NotReady> {
+        self.check_lacks()?;
+        self.check()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Problem>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether calls can be taken, and why not.
@@ -61,6 +101,15 @@ impl Readiness {
             STARTING => Err(NotReady::Starting),
             _ => Err(NotReady::Draining),
         }
+    }
+}
+
+fn lacking<'a>(problems: impl Iterator<Item = &'a Problem>) -> Result<(), NotReady> {
+    let texts: Vec<_> = problems.map(ToString::to_string).collect();
+    if texts.is_empty() {
+        Ok(())
+    } else {
+        Err(NotReady::Lacking(texts.join(". ")))
     }
 }
 
@@ -94,7 +143,7 @@ pub fn routes(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
         .route(
             "/readyz",
             get(|| async move {
-                match readiness.check() {
+                match readiness.check_all() {
                     Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
                     Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
                 }
@@ -126,6 +175,32 @@ mod tests {
         readiness.close();
         readiness.open();
         assert_eq!(readiness.check(), Err(NotReady::Draining));
+    }
+
+    #[test]
+    fn what_the_node_lacks_comes_and_goes() {
+        let readiness = Readiness::default();
+        readiness.open();
+        let full = Problem {
+            what: "the pool is full".to_owned(),
+            remedy: "make room",
+            is_fatal: false,
+        };
+        assert!(readiness.set_problems(vec![full.clone()]).is_empty());
+        assert!(!readiness.is_ready());
+        assert_eq!(
+            readiness.check_all().unwrap_err().to_string(),
+            "this node is not ready for volumes: the pool is full; make room"
+        );
+        assert!(readiness.check().is_ok() && readiness.check_node().is_ok());
+        let fatal = Problem {
+            is_fatal: true,
+            ..full.clone()
+        };
+        assert_eq!(readiness.set_problems(vec![fatal]), [full]);
+        assert!(readiness.check_node().is_err());
+        readiness.set_problems(Vec::new());
+        assert!(readiness.is_ready());
     }
 
     #[tokio::test]

@@ -7,20 +7,29 @@
 //! | [`config`] | everything the plugin needs to know |
 //! | [`plugin`] | the plugin's life: build, recover, start, drain |
 //! | [`events`] | what the owners of pods are told |
+//! | [`front`] | what serves before the store is open: health, and the cluster's view of it |
+//! | `upkeep` | what is done again and again: checks, sweeps |
 //! | [`lanes`] | the only bridge from asynchronous code to blocking work |
+//! | [`checks`] | what the node lacks |
 //! | [`health`] | readiness, and the HTTP endpoint that shows it |
+//! | [`kubernetes`] | what is asked of the Kubernetes API, and told there |
 //! | [`metrics`] | what is counted |
 
+pub mod checks;
 pub mod config;
 pub mod csi;
 pub mod events;
+pub mod front;
 pub mod health;
+pub mod kubernetes;
 pub mod lanes;
 pub mod metrics;
 pub mod plugin;
+mod upkeep;
 pub mod volume;
 
 pub use config::Config;
+pub use front::Front;
 pub use plugin::{Error, Plugin, Running, run, run_until};
 
 /// An error with everything that led to it, in one line.

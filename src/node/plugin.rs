@@ -1,12 +1,10 @@
 //! The plugin's life: built, recovered, started, drained. Every stage is a value, so that tests can
 //! stop at any of them.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -14,6 +12,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use super::chain;
+use super::checks::Needs;
 use super::config::{Config, ConfigError};
 use super::csi::Context;
 use super::csi::caller::Caller;
@@ -26,10 +25,9 @@ use super::csi::socket::{self, Socket, SocketError};
 use super::csi::wire::controller_server::ControllerServer;
 use super::csi::wire::identity_server::IdentityServer;
 use super::csi::wire::node_server::NodeServer;
-use super::events::Log;
-use super::health::{self, Readiness};
+use super::front::{Front, until};
 use super::lanes::Lanes;
-use super::metrics::Metrics;
+use super::upkeep::Upkeep;
 use super::volume::images::Images;
 use super::volume::mounts::{Kernel, Mounts};
 use super::volume::{self, Drained, Parts, Recovery, Volumes};
@@ -41,9 +39,6 @@ use crate::sys;
 /// Threads that wait for sockets and timers: hardly any work is done on them.
 const WORKERS: usize = 2;
 const STACK: usize = 512 * 1024;
-/// How often volumes of lost pods are looked for, and how long a pod must be missing.
-const SWEEP_PAUSE: Duration = Duration::from_secs(300);
-const SWEEP_GRACE: Duration = Duration::from_secs(600);
 /// The kubelet's directory for the sockets of plugins that register themselves.
 const REGISTRY: &str = "plugins_registry";
 
@@ -86,16 +81,22 @@ pub struct Plugin {
     config: Config,
     context: Arc<Context>,
     store: Store,
+    front: Front,
 }
 
 impl Plugin {
-    /// Builds the plugin on an open store; binds nothing. Within a runtime, on which it then works.
+    /// Builds the plugin on an open store, behind its front. Within a runtime, on which it then works.
     ///
     /// # Errors
     /// When the configuration can't be used, or a directory can't be opened.
-    pub fn build(config: Config, store: Store, mounts: Arc<dyn Mounts>) -> Result<Self, Error> {
+    pub fn build(
+        config: Config,
+        store: Store,
+        mounts: Arc<dyn Mounts>,
+        front: Front,
+    ) -> Result<Self, Error> {
         config.check()?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::clone(&front.metrics);
         let lanes = Lanes::new(config.lanes);
         metrics.watch_lanes(lanes.clone());
         let puller = Puller::new(
@@ -110,7 +111,7 @@ impl Plugin {
             kubelet_dir: config.kubelet_dir.clone(),
             images: Images::new(puller, lanes.clone(), Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
-            events: Arc::new(Log),
+            events: Arc::new(front.teller.clone()),
             lanes,
         })?;
         let context = Arc::new(Context {
@@ -119,12 +120,13 @@ impl Plugin {
             max_volumes: config.max_volumes,
             volumes: Arc::new(volumes),
             metrics,
-            readiness: Readiness::default(),
+            readiness: front.readiness.clone(),
         });
         Ok(Self {
             config,
             context,
             store,
+            front,
         })
     }
 
@@ -146,27 +148,20 @@ impl Plugin {
     /// # Errors
     /// When a socket can't be served.
     pub async fn start(self) -> Result<Running, Error> {
-        let (stop, stopped) = watch::channel(false);
+        let upkeep = Upkeep {
+            context: Arc::clone(&self.context),
+            bound: self.front.bound,
+            teller: self.front.teller,
+        };
+        let stopped = self.front.stop.subscribe();
         let endpoint = socket::path_of(&self.config.endpoint)?;
         let mut running = Running {
             context: Arc::clone(&self.context),
             grace: self.config.grace,
-            stop,
-            servers: Vec::new(),
+            stop: self.front.stop,
+            servers: self.front.servers,
             sockets: Vec::new(),
         };
-        if let Some(address) = self.config.http_address {
-            let listener = health::listen(address).await?;
-            let readiness = self.context.readiness.clone();
-            let routes = health::routes(readiness, Arc::clone(&self.context.metrics));
-            let stopped = stopped.clone();
-            running.servers.push(tokio::spawn(async move {
-                axum::serve(listener, routes)
-                    .with_graceful_shutdown(until(stopped))
-                    .await
-                    .map_err(|error| failed("health and metrics", error))
-            }));
-        }
         let (socket, listener) = Socket::bind(&endpoint)?;
         running.sockets.push(socket);
         let context = &self.context;
@@ -179,9 +174,19 @@ impl Plugin {
             .push(serve("the CSI socket", services, listener, stopped.clone()));
         self.context.readiness.open();
         if self.config.is_registered {
-            self.register(&mut running, endpoint, stopped.clone())?;
+            upkeep.prepare_registration().await;
+            let refused = Arc::new(Notify::new());
+            let registration = Registration {
+                driver_name: self.config.driver_name.clone(),
+                endpoint,
+                refused: Arc::clone(&refused),
+            };
+            register(&self.config, registration, &mut running, stopped.clone())?;
+            tokio::spawn(upkeep.clone().answer_refusals(refused, stopped.clone()));
         }
-        tokio::spawn(sweep_often(Arc::clone(&self.context.volumes), stopped));
+        let needs = needs(&self.config, self.store.config());
+        tokio::spawn(upkeep.clone().look(needs, stopped.clone()));
+        tokio::spawn(upkeep.sweep(stopped));
         let store = self.store;
         // What dead processes left in the staging area is nobody's hurry.
         let lane = self.context.volumes.lanes().records.clone();
@@ -194,54 +199,43 @@ impl Plugin {
         });
         Ok(running)
     }
-
-    fn register(
-        &self,
-        running: &mut Running,
-        endpoint: PathBuf,
-        stopped: watch::Receiver<bool>,
-    ) -> Result<(), Error> {
-        let kubelet = sys::Dir::open(&self.config.kubelet_dir)?;
-        if kubelet.find_dir(REGISTRY)?.is_none() {
-            tracing::info!("the kubelet has no {REGISTRY}: the plugin does not register itself");
-            return Ok(());
-        }
-        let name = format!("{}-reg.sock", self.config.driver_name);
-        let path = self.config.kubelet_dir.join(REGISTRY).join(name);
-        let (socket, listener) = Socket::bind(&path)?;
-        running.sockets.push(socket);
-        let registration = Registration {
-            driver_name: self.config.driver_name.clone(),
-            endpoint,
-        };
-        let services = Server::builder().add_service(RegistrationServer::new(registration));
-        running.servers.push(serve(
-            "the registration socket",
-            services,
-            listener,
-            stopped,
-        ));
-        Ok(())
-    }
 }
 
-/// Sweeps until the plugin ends.
-async fn sweep_often(volumes: Arc<Volumes>, stopped: watch::Receiver<bool>) {
-    let mut missing = HashMap::new();
-    let stop = until(stopped);
-    tokio::pin!(stop);
-    loop {
-        if let Err(error) = volumes.sweep(&mut missing, SWEEP_GRACE).await {
-            tracing::warn!(error = %chain(&error), "volumes of lost pods can't be looked for");
-        }
-        tokio::select! {
-            () = &mut stop => return,
-            () = tokio::time::sleep(SWEEP_PAUSE) => {}
-        }
+/// Serves the kubelet's questions about the plugin, where the kubelet looks for plugins.
+fn register(
+    config: &Config,
+    registration: Registration,
+    running: &mut Running,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let kubelet = sys::Dir::open(&config.kubelet_dir)?;
+    if kubelet.find_dir(REGISTRY)?.is_none() {
+        tracing::info!("the kubelet has no {REGISTRY}: the plugin does not register itself");
+        return Ok(());
     }
+    let name = format!("{}-reg.sock", config.driver_name);
+    let path = config.kubelet_dir.join(REGISTRY).join(name);
+    let (socket, listener) = Socket::bind(&path)?;
+    running.sockets.push(socket);
+    let services = Server::builder().add_service(RegistrationServer::new(registration));
+    running.servers.push(serve(
+        "the registration socket",
+        services,
+        listener,
+        stopped,
+    ));
+    Ok(())
 }
 
-fn failed(what: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+/// What the node must have for this plugin.
+fn needs(config: &Config, store: &store::Config) -> Needs {
+    Needs::of(store, &config.kubelet_dir, config.api.is_some())
+}
+
+pub(super) fn failed(
+    what: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
     Error::Serve {
         what,
         source: Box::new(source),
@@ -261,11 +255,6 @@ fn serve(
             .await
             .map_err(|error| failed(what, error))
     })
-}
-
-async fn until(mut stopped: watch::Receiver<bool>) {
-    // An error says that the plugin is gone, which is an end too.
-    drop(stopped.wait_for(|stopped| *stopped).await);
 }
 
 /// A plugin that serves.
@@ -378,11 +367,6 @@ pub fn run_until(
     let start = Instant::now();
     sys::memory::keep_little();
     config.check()?;
-    let store = Store::open(store_config).map_err(Error::Store)?;
-    let _reserved = store
-        .reserve_for_plugin()
-        .map_err(Error::Store)?
-        .ok_or(Error::StoreTaken)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(4)
@@ -391,7 +375,20 @@ pub fn run_until(
         .build()
         .map_err(|error| failed("the plugin", error))?;
     let result = runtime.block_on(async {
-        let plugin = Plugin::build(config, store, Arc::new(Kernel))?;
+        tokio::pin!(shutdown);
+        let front = Front::open(&config).await?;
+        let needs = needs(&config, &store_config);
+        tokio::select! {
+            () = front.wait_for_node(&needs) => {}
+            // Nothing is published by this process yet.
+            _ = &mut shutdown => return Ok(()),
+        }
+        let store = Store::open(store_config).map_err(Error::Store)?;
+        let _reserved = store
+            .reserve_for_plugin()
+            .map_err(Error::Store)?
+            .ok_or(Error::StoreTaken)?;
+        let plugin = Plugin::build(config, store, Arc::new(Kernel), front)?;
         let recovery = plugin.recover().await?;
         let endpoint = plugin.config.endpoint.clone();
         let shutdown_file = plugin.config.shutdown_file.clone();

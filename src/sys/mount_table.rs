@@ -26,6 +26,8 @@ pub struct Line {
     pub mount_point: PathBuf,
     /// Options of this mount.
     pub options: OsString,
+    /// Whether mounts in it appear in other name spaces too.
+    pub is_shared: bool,
     /// Type of the file system.
     pub fs_type: OsString,
     /// What was given as its source.
@@ -73,7 +75,11 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     let root = unescape(fields.next()?).into();
     let mount_point = unescape(fields.next()?).into();
     let options = unescape(fields.next()?);
-    fields.find(|field| *field == b"-")?;
+    let mut is_shared = false;
+    fields.find(|field| {
+        is_shared |= field.starts_with(b"shared:");
+        *field == b"-"
+    })?;
     Some(Line {
         id,
         parent,
@@ -82,6 +88,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
         root,
         mount_point,
         options,
+        is_shared,
         fs_type: unescape(fields.next()?),
         source: unescape(fields.next()?),
         super_options: fields.next().unwrap_or_default().to_vec(),
@@ -127,6 +134,14 @@ pub fn below<'a>(table: &'a [Line], path: &Path) -> impl DoubleEndedIterator<Ite
         .filter(move |entry| entry.mount_point.starts_with(&path))
 }
 
+/// The mount that an absolute path lies in: the last one of the table among the deepest.
+pub fn around<'a>(table: &'a [Line], path: &Path) -> Option<&'a Line> {
+    table
+        .iter()
+        .filter(|line| path.starts_with(&line.mount_point))
+        .max_by_key(|line| line.mount_point.as_os_str().len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +162,7 @@ mod tests {
         assert_eq!(first.root, Path::new("/mnt1"));
         assert_eq!(first.mount_point, Path::new("/mnt2"));
         assert_eq!(first.options, "rw,noatime");
+        assert!(first.is_shared && !second.is_shared);
         assert_eq!(first.fs_type, "ext3");
         assert_eq!(first.source, "/dev/root");
         assert_eq!(first.super_option("errors").unwrap(), "continue");
@@ -155,6 +171,9 @@ mod tests {
         assert_eq!(second.super_option("upperdir").unwrap(), "/u,v");
         assert_eq!(below(&table, Path::new(&odd)).count(), 1);
         assert_eq!(below(&table, Path::new("/mnt")).count(), 0);
+        let around = |path: &str| around(&table, Path::new(path)).map(|line| line.id);
+        assert_eq!(around("/mnt2/a"), Some(36));
+        assert_eq!(around("/mnt20"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 
@@ -145,10 +146,18 @@ impl Disk {
             .count()
     }
 
+    /// On a full disk the plugin serves, and says what it lacks.
     fn restart(&mut self) {
         let settings = self.plugin.take().unwrap().kill();
-        self.plugin = Some(Plugin::start(&settings));
+        let plugin = Plugin::spawn(&settings);
         self.kubelet = Kubelet::connect(&settings.socket);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.kubelet.info().is_err() || !plugin.readiness().contains("is full") {
+            let said = plugin.readiness();
+            assert!(Instant::now() < deadline, "{said:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.plugin = Some(plugin);
     }
 
     fn log(&self) -> String {

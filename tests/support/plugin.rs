@@ -158,6 +158,13 @@ impl Plugin {
             .is_ok_and(|answer| answer.status == 200)
     }
 
+    /// What readiness says over HTTP.
+    pub fn readiness(&self) -> String {
+        http::request(self.http, "GET", "/readyz", &[], &[])
+            .map(|answer| String::from_utf8_lossy(&answer.body).into_owned())
+            .unwrap_or_default()
+    }
+
     /// Whether the process has ended (by itself or by a fault).
     pub fn has_ended(&mut self) -> bool {
         self.child

@@ -289,6 +289,7 @@ mod tests {
         let registration = Registration {
             driver_name: "csi.strata.dev".to_owned(),
             endpoint: "/csi/csi.sock".into(),
+            refused: std::sync::Arc::default(),
         };
         let incoming = tokio_stream::once(Ok::<_, std::io::Error>(Caller::new(served)));
         let server = tokio::spawn(

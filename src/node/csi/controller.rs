@@ -60,6 +60,11 @@ impl controller_server::Controller for Controller {
                         request.name, context.node_name
                     )));
                 }
+                // The code by which csi-provisioner lets the scheduler choose another node.
+                context
+                    .readiness
+                    .check_node()
+                    .map_err(|lack| Status::resource_exhausted(lack.to_string()))?;
                 let wanted = request::creation(request).map_err(status::of_request)?;
                 let volume = context
                     .volumes
@@ -184,7 +189,7 @@ impl controller_server::Controller for Controller {
                     .accessible_topology
                     .as_ref()
                     .is_none_or(|place| request::is_within(&context.topology(), place));
-                let available = if usable && here {
+                let available = if usable && here && context.readiness.check_node().is_ok() {
                     context.volumes.room().await.map_err(status::of_volume)?
                 } else {
                     0

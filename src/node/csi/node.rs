@@ -37,8 +37,12 @@ impl node_server::Node for Node {
         let request = request.into_inner();
         let about = format!("{} at {}", request.volume_id, request.target_path);
         let volumes = Arc::clone(&self.context.volumes);
+        let readiness = self.context.readiness.clone();
         self.context
             .call("NodePublishVolume", about, async move {
+                readiness
+                    .check_node()
+                    .map_err(|lack| Status::failed_precondition(lack.to_string()))?;
                 let wanted = request::publication(request, volumes.store_id())
                     .map_err(status::of_request)?;
                 volumes

@@ -2,7 +2,9 @@
 //! is the client.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 /// Generated from `proto/pluginregistration/registration.proto`.
@@ -29,6 +31,8 @@ pub struct Registration {
     pub driver_name: String,
     /// The plugin's own socket.
     pub endpoint: PathBuf,
+    /// Woken when the kubelet refuses the plugin; it tries again by itself.
+    pub refused: Arc<Notify>,
 }
 
 #[tonic::async_trait]
@@ -51,6 +55,7 @@ impl registration_server::Registration for Registration {
             tracing::info!("the kubelet has registered the plugin");
         } else {
             tracing::error!(error = status.error, "the kubelet refuses the plugin");
+            self.refused.notify_one();
         }
         Ok(Response::new(RegistrationStatusResponse {}))
     }

@@ -31,27 +31,10 @@ pub fn code(kind: Kind) -> Code {
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 pub fn of_volume(error: volume::Error) -> Status {
     let mut text = chain(&error);
-    if let Some(advice) = advice(&error) {
-        text = format!("{text}; {advice}");
+    if let Some(remedy) = error.remedy() {
+        text = format!("{text}; {remedy}");
     }
     Status::new(code(error.kind()), text)
-}
-
-/// What helps, where the failure is the user's to mend.
-fn advice(error: &volume::Error) -> Option<&'static str> {
-    let volume::Error::Image { .. } = error else {
-        return None;
-    };
-    match error.kind() {
-        Kind::NotFound => Some("push it, or correct the image's name"),
-        Kind::Unauthenticated => Some(
-            "give the volume a pull secret that the registry accepts: nodePublishSecretRef in a pod, \
-             csi.storage.k8s.io/provisioner-secret-name in a class",
-        ),
-        Kind::Forbidden => Some("let the pull secret's user read the image"),
-        Kind::Unavailable => Some("it is tried again"),
-        _ => None,
-    }
 }
 
 /// The status of a request that is not valid.
@@ -84,7 +67,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("; push it, or correct the image's name"),
+            text.ends_with("; allow it to be pulled, or bring it to the node"),
             "{text}"
         );
     }

@@ -20,7 +20,7 @@ use super::wire::{
     TopologyRequirement, VolumeCapability,
 };
 use crate::node::volume::mounts::memory::Memory;
-use crate::node::{Config, Plugin, Running};
+use crate::node::{Config, Front, Plugin, Running};
 use crate::store::{self, Store};
 
 struct Served {
@@ -44,7 +44,8 @@ impl Served {
         );
         config.grace = Duration::from_secs(1);
         let store = Store::open(store).unwrap();
-        let plugin = Plugin::build(config, store, Arc::new(Memory::default())).unwrap();
+        let front = Front::open(&config).await.unwrap();
+        let plugin = Plugin::build(config, store, Arc::new(Memory::default()), front).unwrap();
         plugin.recover().await.unwrap();
         let running = plugin.start().await.unwrap();
         Self {

@@ -7,6 +7,7 @@ use super::definition::{Definition, Lifecycle};
 use super::error::Error;
 use super::handle::Place;
 use super::images::Wish;
+use super::notices::Waiting;
 use super::plan::Conflict;
 use super::{Creation, Handle, Range, Volume, Volumes, definition_of, in_store, usage};
 use crate::store::{self, NewContainer};
@@ -46,6 +47,10 @@ impl Volumes {
                     policy: wanted.attributes.effective_pull_policy(),
                     platform: wanted.attributes.platform.clone(),
                     secret: wanted.secret.clone(),
+                    waiting: Waiting {
+                        volume: handle.to_string(),
+                        pod: None,
+                    },
                 };
                 Some(self.images.get(wish, deadline).await?)
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::gate::Taken;
 use super::handle::ParseStoreIdError;
 use super::plan::Conflict;
+use crate::node::kubernetes::ClusterError;
 use crate::node::lanes::LaneError;
 use crate::store;
 use crate::store::driver::DriverError;
@@ -151,6 +152,9 @@ pub enum Error {
     /// A lane did not do it.
     #[error(transparent)]
     Lane(#[from] LaneError),
+    /// The cluster was not to be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 fn at(path: &Option<PathBuf>) -> String {
@@ -182,8 +186,32 @@ impl Error {
             Self::System(error) if error.is_no_space() => Kind::Full,
             Self::System(_) => Kind::Internal,
             Self::Lane(LaneError::Full { .. } | LaneError::Thread { .. }) => Kind::Unavailable,
+            Self::Cluster(_) => Kind::Unavailable,
             Self::Lane(_) => Kind::Internal,
         }
+    }
+}
+
+impl Error {
+    /// What helps, where the text does not say so already.
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Image { source, .. } => return source.remedy(),
+            Self::OtherStore { .. } => {
+                "the node was reinstalled or its pool made anew: delete the claim, or bring the store back"
+            }
+            Self::Published { .. } => "end the pods that use it first",
+            Self::Target(TargetError::Outside { .. }) => {
+                "give the plugin the kubelet's root directory: kubeletDir of the chart, --kubelet-dir"
+            }
+            Self::Size { exists: false, .. } => "ask for less, or make room in the node's pool",
+            Self::Lane(LaneError::Full { .. }) => "it is tried again",
+            _ => match self.kind() {
+                Kind::Full => "make room in the node's pool",
+                Kind::Corrupt => "the node's store must be repaired by its administrator",
+                _ => return None,
+            },
+        })
     }
 }
 

@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 use super::PullSecret;
 use super::attributes::PullPolicy;
 use super::error::{Error, Kind};
+use super::notices::{ImageNotices, Waiting};
+use crate::node::events::{Events, Log};
 use crate::node::lanes::Lanes;
 use crate::node::metrics::{Metrics, PulledBytes};
 use crate::oci::manifest::{Descriptor, ParsePlatformError};
@@ -33,6 +35,8 @@ pub struct Wish {
     pub platform: Option<String>,
     /// How to log in where it is.
     pub secret: Option<PullSecret>,
+    /// Who waits for it, to be told.
+    pub waiting: Waiting,
 }
 
 /// An image can't be had.
@@ -72,6 +76,30 @@ impl ImageError {
             Self::Pull(error) => of_trouble(error.trouble()),
         }
     }
+
+    /// What helps, where the text does not say so already.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Self::Pull(error) = self else {
+            return match self {
+                Self::Secret(_) => Some("it must be of type kubernetes.io/dockerconfigjson"),
+                Self::Absent => Some("allow it to be pulled, or bring it to the node"),
+                _ => None,
+            };
+        };
+        Some(match error.trouble() {
+            Trouble::NotFound => "push it, or correct the image's name",
+            Trouble::Unauthenticated => {
+                "give the volume a pull secret that the registry accepts: nodePublishSecretRef in a pod, \
+                 csi.storage.k8s.io/provisioner-secret-name in a class"
+            }
+            Trouble::Denied => "let the pull secret's user read the image",
+            Trouble::Unavailable => "it is tried again",
+            Trouble::Corrupt => "push it again",
+            Trouble::TooLarge => "use a smaller image, or raise the plugin's limit",
+            Trouble::NoSpace => "make room in the node's pool",
+            Trouble::Unsupported | Trouble::Internal => return None,
+        })
+    }
 }
 
 fn of_trouble(trouble: Trouble) -> Kind {
@@ -95,6 +123,7 @@ pub struct Images {
     metrics: Arc<Metrics>,
     /// How far the pulls under way are, by what they pull.
     seen: Arc<Mutex<HashMap<String, Arc<Seen>>>>,
+    events: Arc<dyn Events>,
 }
 
 impl fmt::Debug for Images {
@@ -111,7 +140,15 @@ impl Images {
             lanes,
             metrics,
             seen: Arc::default(),
+            events: Arc::new(Log),
         }
+    }
+
+    /// The same, telling there how pulls go.
+    #[must_use]
+    pub fn telling(mut self, events: Arc<dyn Events>) -> Self {
+        self.events = events;
+        self
     }
 
     /// The ID of the image in the store, pulled first if the policy and its absence ask for it.
@@ -174,12 +211,16 @@ impl Images {
             progress: Arc::clone(&seen) as Arc<dyn Progress>,
             ..PullRequest::new(ImageSource::Registry(reference.clone()))
         };
+        let notices = ImageNotices::new(&self.events, &wish.waiting, &wish.reference);
+        notices.pulling();
         // A task of its own: the pull is counted when it ends, whoever still waits.
         let images = self.clone();
-        let task =
-            tokio::spawn(
-                async move { images.count(&key, &seen, images.puller.pull(request)).await },
-            );
+        let task = tokio::spawn(async move {
+            let start = Instant::now();
+            let outcome = images.count(&key, &seen, images.puller.pull(request)).await;
+            notices.ended(&outcome, start.elapsed());
+            outcome
+        });
         self.wait(task, &wish.reference, deadline).await
     }
 

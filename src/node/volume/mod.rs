@@ -20,6 +20,7 @@
 //! | [`targets`] | which paths may be a target, and which volume is visible where |
 //! | [`mounts`] | the little that is asked of the mount table |
 //! | [`images`] | the image that a volume starts from: found, or pulled |
+//! | [`notices`] | what users are told about images |
 //! | `boot` | whether a volume's files outlive a reboot |
 //! | `publish`, `unpublish`, `claims`, `recover`, `drain` | the operations |
 //! | [`error`] | what may go wrong |
@@ -34,6 +35,7 @@ pub mod gate;
 pub mod handle;
 pub mod images;
 pub mod mounts;
+pub mod notices;
 pub mod plan;
 mod publish;
 mod recover;
@@ -215,7 +217,7 @@ impl Volumes {
             mounts: parts.mounts,
             gate: Gate::default(),
             index: Mutex::default(),
-            images: parts.images,
+            images: parts.images.telling(parts.events.clone()),
             metrics: parts.metrics,
             events: parts.events,
         })

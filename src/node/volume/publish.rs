@@ -10,6 +10,7 @@ use super::definition::{Definition, Lifecycle};
 use super::error::{Error, TargetError};
 use super::handle::Place;
 use super::images::Wish;
+use super::notices::Waiting;
 use super::plan::{Conflict, Found, FoundTarget, FoundVolume, Step, Wanted, plan};
 use super::targets::{AtTarget, TargetPath};
 use super::{Publication, Volumes, definition_of, in_store};
@@ -318,6 +319,10 @@ impl Volumes {
                     policy: wanted.attributes.effective_pull_policy(),
                     platform: wanted.attributes.platform.clone(),
                     secret: wanted.secret.clone(),
+                    waiting: Waiting {
+                        volume: wanted.handle.to_string(),
+                        pod: wanted.attributes.pod.clone(),
+                    },
                 };
                 Some(self.images.get(wish, deadline).await?)
             }

@@ -11,6 +11,7 @@ use super::handle::is_id;
 use super::mounts::{Line, Source};
 use super::{Volumes, definition_of, in_store};
 use crate::node::chain;
+use crate::node::kubernetes::Bound;
 use crate::store;
 
 /// What a start found.
@@ -39,26 +40,32 @@ impl Volumes {
 
     /// Deletes inline volumes that are published nowhere and whose pod has had no directory in the
     /// kubelet's for `grace`; `missing` remembers since when. The kubelet keeps a pod's directory until it
-    /// has unpublished the pod's volumes, so no unpublish will come for these.
+    /// has unpublished the pod's volumes, so no unpublish will come for these. Where there is a cluster to
+    /// ask, it must not know the pod on this node any more either.
     ///
     /// # Errors
-    /// When the store or the kubelet's directory can't be read; nothing is then deleted.
+    /// When the store, the kubelet's directory or the pods can't be read; nothing is then deleted.
     pub async fn sweep(
         self: &Arc<Self>,
         missing: &mut HashMap<String, Instant>,
         grace: Duration,
+        bound: Option<&Bound>,
     ) -> Result<usize, Error> {
         let shared = Arc::clone(self);
-        let orphans = self.lanes.records.run(move || shared.orphans()).await??;
-        missing.retain(|container, _| orphans.contains(container));
-        let mut deleted = 0;
-        for container in orphans {
-            let since = *missing
+        let mut orphans = self.lanes.records.run(move || shared.orphans()).await??;
+        missing.retain(|container, _| orphans.contains_key(container));
+        orphans.retain(|container, _| {
+            let since = missing
                 .entry(container.clone())
                 .or_insert_with(Instant::now);
-            if since.elapsed() < grace {
-                continue;
-            }
+            since.elapsed() >= grace
+        });
+        if let Some(bound) = bound.filter(|_| !orphans.is_empty()) {
+            let pods = bound.pods().await?;
+            orphans.retain(|_, pod| !pods.contains(pod));
+        }
+        let mut deleted = 0;
+        for container in orphans.into_keys() {
             // Whoever works on it asks for it.
             let Ok(_turn) = self.gate.enter(&container, "a sweep") else {
                 continue;
@@ -81,17 +88,17 @@ impl Volumes {
         Ok(deleted)
     }
 
-    /// Inline volumes without a target whose pod has no directory.
-    fn orphans(&self) -> Result<HashSet<String>, Error> {
+    /// Inline volumes without a target whose pod has no directory, and the UIDs of these pods.
+    fn orphans(&self) -> Result<HashMap<String, String>, Error> {
         let containers = self
             .store
             .containers()
             .map_err(in_store("read the containers"))?;
         // Without it this is not the kubelet's directory, or not mounted yet.
         let Some(pods) = self.places.pods()? else {
-            return Ok(HashSet::new());
+            return Ok(HashMap::new());
         };
-        let mut orphans = HashSet::new();
+        let mut orphans = HashMap::new();
         for found in containers.iter() {
             let Some(pod) = definition_of(&found.record)
                 .filter(|definition| definition.lifecycle == super::Lifecycle::Ephemeral)
@@ -101,7 +108,7 @@ impl Volumes {
                 continue;
             };
             if self.index().targets(&found.record.id).is_empty() && pods.stat(&pod.uid)?.is_none() {
-                orphans.insert(found.record.id.clone());
+                orphans.insert(found.record.id.clone(), pod.uid);
             }
         }
         Ok(orphans)

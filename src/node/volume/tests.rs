@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::mounts::memory::Memory;
 use super::mounts::{Mounted, Mounts};
 use super::*;
+use crate::node::kubernetes::{Bound, Cluster, memory};
 use crate::node::lanes::Limits;
 use crate::oci::pull::{Puller, PullerOptions};
 use crate::oci::{RegistryOptions, Transport};
@@ -417,12 +418,28 @@ async fn the_volume_of_a_pod_that_went_unseen_is_swept() {
     node.restart().await;
     let none = Duration::ZERO;
     let mut missing = std::collections::HashMap::new();
-    assert_eq!(node.volumes.sweep(&mut missing, none).await.unwrap(), 0);
+    let volumes = &node.volumes;
+    assert_eq!(volumes.sweep(&mut missing, none, None).await.unwrap(), 0);
     std::fs::create_dir_all(node.target("pods/kept")).unwrap();
     let hour = Duration::from_secs(3600);
-    assert_eq!(node.volumes.sweep(&mut missing, hour).await.unwrap(), 0);
+    assert_eq!(volumes.sweep(&mut missing, hour, None).await.unwrap(), 0);
+    // Neither while nobody can be asked, nor while the cluster knows the pod.
+    let cluster = Arc::new(memory::Memory::default());
+    let bound = Bound {
+        cluster: Arc::clone(&cluster) as Arc<dyn Cluster>,
+        node: "node-1".to_owned(),
+    };
+    cluster.state().is_down = true;
+    let result = volumes.sweep(&mut missing, none, Some(&bound)).await;
+    assert_eq!(kind(result), Kind::Unavailable);
+    cluster.state().is_down = false;
+    cluster.state().pods.insert("gone".to_owned());
+    let swept = volumes.sweep(&mut missing, none, Some(&bound)).await;
+    assert_eq!(swept.unwrap(), 0);
     assert_eq!(node.containers(), 2);
-    assert_eq!(node.volumes.sweep(&mut missing, none).await.unwrap(), 1);
+    cluster.state().pods.clear();
+    let swept = volumes.sweep(&mut missing, none, Some(&bound)).await;
+    assert_eq!(swept.unwrap(), 1);
     assert_eq!(node.containers(), 1);
 }
 

@@ -30,7 +30,7 @@ use super::{Error, fault};
 
 pub use bind::{bind, detached, enter_private_namespace, make_private};
 pub use change::{set_read_only, unmount, unmount_unused};
-pub use overlay::{Overlay, overlay, overlay_view};
+pub use overlay::{Overlay, has_overlay, overlay, overlay_view};
 pub use place::{
     Place, file_system_name, is_mount_point, is_on_overlay, is_overlay, mount_id, place,
 };

@@ -80,6 +80,15 @@ fn detached_overlay(overlay: &Overlay) -> Result<OwnedFd, Failure> {
     }
 }
 
+/// Whether the kernel has overlays, loading its module when it must.
+pub fn has_overlay() -> bool {
+    match new_context() {
+        Ok(_) => true,
+        // Any other refusal is about this process or an old kernel, not about overlays.
+        Err(error) => Errno::from_io_error(&error) != Some(Errno::NODEV),
+    }
+}
+
 fn new_context() -> io::Result<OwnedFd> {
     fault::change("fsopen", || {
         Ok(mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?)

@@ -1,0 +1,91 @@
+//! `uninstall-check`: asks the cluster whether pods have volumes of the driver, before the plugin is taken
+//! away. Without it the kubelet can't take the volumes of a pod down, and the pod can't end.
+
+use super::failure::{FAILED, Failure, Outcome};
+use super::grammar::Given;
+use super::node::api_server;
+use super::output::Output;
+use crate::node::config::DEFAULT_DRIVER_NAME;
+use crate::node::kubernetes::api::Api;
+use crate::node::kubernetes::users::User;
+
+/// How many pods are named; the rest is counted.
+const NAMED: usize = 50;
+
+/// `uninstall-check`: exit code 1, and the pods on stdout, while there are any.
+pub(super) fn run(given: &Given, output: &mut Output) -> Outcome {
+    let driver = given.filled("driver-name").unwrap_or(DEFAULT_DRIVER_NAME);
+    let server = api_server()?.ok_or_else(|| {
+        Failure::new("this is no pod: KUBERNETES_SERVICE_HOST is not set")
+            .advise("`helm uninstall` runs this command in the cluster")
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("start a runtime").caused_by(&error))?;
+    let users = runtime.block_on(async {
+        let api = Api::new(&server, driver, "strata-uninstall-check")?;
+        api.users(driver).await
+    });
+    let users = users.map_err(|error| Failure::because(&error))?;
+    if users.is_empty() {
+        output.line(format_args!("no pod has a volume of {driver}"))?;
+        return Ok(0);
+    }
+    output.line(report(
+        driver,
+        &users,
+        given.filled("release").unwrap_or("strata"),
+        given.filled("namespace").unwrap_or("strata"),
+    ))?;
+    Ok(FAILED)
+}
+
+fn report(driver: &str, users: &[User], release: &str, namespace: &str) -> String {
+    use std::fmt::Write;
+    let pods = if users.len() == 1 {
+        "pod has"
+    } else {
+        "pods have"
+    };
+    let mut text = format!("{} {pods} volumes of {driver}:\n", users.len());
+    for user in users.iter().take(NAMED) {
+        writeln!(text, "  {user}").expect("writing to a String can't fail");
+    }
+    if users.len() > NAMED {
+        writeln!(text, "  and {} more", users.len() - NAMED)
+            .expect("writing to a String can't fail");
+    }
+    let in_namespace = format!("--namespace {namespace}");
+    write!(
+        text,
+        "Without the plugin they run on with their data, but can't end: delete them first. Or force it: \
+         helm uninstall {release} {in_namespace} --no-hooks; pods that are deleted meanwhile end when the \
+         chart is installed again. To keep the release as it is: helm rollback {release} {in_namespace}"
+    )
+    .expect("writing to a String can't fail");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pod_is_named_up_to_a_limit() {
+        let user = |number: usize| User {
+            namespace: "shop".to_owned(),
+            name: format!("web-{number}"),
+            node: "node-1".to_owned(),
+            volumes: vec!["site".to_owned()],
+            is_ending: false,
+        };
+        let users: Vec<_> = (0..60).map(user).collect();
+        let text = report("csi.strata.dev", &users[..1], "strata", "storage");
+        assert!(text.starts_with("1 pod has volumes of csi.strata.dev:\n  shop/web-0 on node-1"));
+        assert!(text.contains("helm uninstall strata --namespace storage --no-hooks"));
+        let text = report("csi.strata.dev", &users, "strata", "storage");
+        assert!(text.contains("shop/web-49 on") && !text.contains("shop/web-50 on"));
+        assert!(text.contains("  and 10 more\n"));
+    }
+}

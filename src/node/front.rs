@@ -1,0 +1,199 @@
+//! [`Front`]: what the plugin shows of itself before its store is open: health over HTTP, and events. A
+//! node that lacks something is waited for here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::chain;
+use super::checks::{Needs, Problem};
+use super::config::Config;
+use super::health::{self, Readiness};
+use super::kubernetes::api::Api;
+use super::kubernetes::events::{About, Event, Kind, Teller};
+use super::kubernetes::{Bound, Cluster};
+use super::metrics::Metrics;
+use super::plugin::{Error, failed};
+
+/// How often the node is looked at.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(10);
+
+/// What serves before the store is open, and with it.
+#[derive(Debug)]
+pub struct Front {
+    /// Whether calls can be taken.
+    pub readiness: Readiness,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The cluster and this node's place in it.
+    pub(super) bound: Option<Bound>,
+    /// Where things are told.
+    pub(super) teller: Teller,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) servers: Vec<JoinHandle<Result<(), Error>>>,
+    node: String,
+}
+
+impl Front {
+    /// Serves health where the configuration says so. Within a runtime.
+    ///
+    /// # Errors
+    /// When its address can't be had.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let (stop, stopped) = watch::channel(false);
+        let mut front = Self {
+            readiness: Readiness::default(),
+            metrics: Arc::new(Metrics::new()),
+            bound: None,
+            teller: Teller::mute(),
+            stop,
+            servers: Vec::new(),
+            node: config.node_name.clone(),
+        };
+        if let Some(address) = config.http_address {
+            let listener = health::listen(address).await?;
+            let routes = health::routes(front.readiness.clone(), Arc::clone(&front.metrics));
+            front.servers.push(tokio::spawn(async move {
+                axum::serve(listener, routes)
+                    .with_graceful_shutdown(until(stopped))
+                    .await
+                    .map_err(|error| failed("health and metrics", error))
+            }));
+        }
+        if let Some(server) = &config.api {
+            let instance = format!("strata-{}", config.node_name);
+            match Api::new(server, &config.driver_name, &instance) {
+                Ok(api) => {
+                    let cluster: Arc<dyn Cluster> = Arc::new(api);
+                    // The task ends with the runtime at the latest; what it has not told is lost.
+                    (front.teller, _) = Teller::start(Arc::clone(&cluster));
+                    front.bound = Some(Bound {
+                        cluster,
+                        node: config.node_name.clone(),
+                    });
+                }
+                Err(error) => tracing::warn!(
+                    error = %chain(&error),
+                    "the cluster can't be asked, and is told nothing"
+                ),
+            }
+        }
+        Ok(front)
+    }
+
+    /// Waits until the node has what volumes need. What it lacks stands in its readiness and events.
+    pub(super) async fn wait_for_node(&self, needs: &Needs) {
+        while self
+            .look(needs)
+            .await
+            .iter()
+            .any(|problem| problem.is_fatal)
+        {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Looks at the node, and tells what has changed since.
+    async fn look(&self, needs: &Needs) -> Vec<Problem> {
+        look(&self.readiness, &self.teller, &self.node, needs).await
+    }
+}
+
+/// Looks at the node, and tells what has changed since the last time.
+pub(super) async fn look(
+    readiness: &Readiness,
+    teller: &Teller,
+    node: &str,
+    needs: &Needs,
+) -> Vec<Problem> {
+    let needs = needs.clone();
+    // A thread of its own: the pool may be on a disk that hangs, and no lane may hang with it.
+    let Ok(found) = tokio::task::spawn_blocking(move || needs.look()).await else {
+        return Vec::new();
+    };
+    tell(readiness, teller, node, &found);
+    found
+}
+
+fn tell(readiness: &Readiness, teller: &Teller, node: &str, found: &[Problem]) {
+    let before = readiness.set_problems(found.to_vec());
+    // A text may change while its problem stays: how much is free, for one.
+    let is_same = before
+        .iter()
+        .map(|one| one.remedy)
+        .eq(found.iter().map(|one| one.remedy));
+    if is_same {
+        return;
+    }
+    let (kind, reason, note) = match readiness.check_lacks() {
+        Err(lack) => {
+            tracing::warn!("{lack}");
+            (Kind::Warning, "StrataNotReady", lack.to_string())
+        }
+        Ok(()) => {
+            tracing::info!("this node has what volumes need");
+            let note = "this node has what volumes need";
+            (Kind::Normal, "StrataReady", note.to_owned())
+        }
+    };
+    teller.tell(Event {
+        about: About::Node(node.to_owned()),
+        kind,
+        reason,
+        action: "Check",
+        note,
+    });
+}
+
+/// Ends when the plugin does.
+pub(super) async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error says that the plugin is gone, which is an end too.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kubernetes::memory::Memory;
+    use super::*;
+
+    fn problem(what: &str) -> Problem {
+        Problem {
+            what: what.to_owned(),
+            remedy: "make room",
+            is_fatal: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_once() {
+        let cluster = Arc::new(Memory::default());
+        let (teller, done) = Teller::start(Arc::clone(&cluster) as Arc<dyn Cluster>);
+        let readiness = Readiness::default();
+        readiness.open();
+        for found in [
+            vec![],
+            vec![problem("1 MB are free")],
+            vec![problem("2 MB are free")],
+            vec![],
+        ] {
+            tell(&readiness, &teller, "node-1", &found);
+            assert_eq!(readiness.is_ready(), found.is_empty());
+        }
+        drop(teller);
+        done.await.unwrap();
+        let told: Vec<_> = cluster
+            .state()
+            .events
+            .iter()
+            .map(|event| {
+                (
+                    event.reason,
+                    event.note.contains("1 MB are free; make room"),
+                )
+            })
+            .collect();
+        assert_eq!(told, [("StrataNotReady", true), ("StrataReady", false)]);
+    }
+}
