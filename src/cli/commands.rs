@@ -380,6 +380,21 @@ const NODE: &[Flag] = &[
         None,
         "File whose presence at the end says that the node goes down: inline volumes are saved",
     ),
+    values(
+        "insecure-registry",
+        None,
+        "Host (and port) of a registry that is talked to in plain http; may be given several times",
+    ),
+    values(
+        "registry-authorities",
+        None,
+        "File with certificate authorities for registries, in PEM form, beside those of the system",
+    ),
+    value(
+        "authfile",
+        None,
+        "File with logins for volumes whose pull secret has none; every pod may then use them",
+    ),
     value("driver-name", None, "CSI driver name"),
     value(
         "log-level",
@@ -408,6 +423,7 @@ const UNINSTALL_CHECK: &[Flag] = &[
         "Name of the Helm release, for the advice how to go on",
     ),
     value("namespace", None, "Namespace of the release"),
+    value("revision", None, "Revision of the release"),
 ];
 
 /// One row of the peer's commands.

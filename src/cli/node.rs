@@ -8,6 +8,7 @@ use super::grammar::Given;
 use super::session;
 use crate::node::kubernetes::ApiServer;
 use crate::node::{Config, plugin};
+use crate::sys::File;
 use crate::telemetry::{self, Format};
 
 /// `node`: returns when the process is asked to end.
@@ -50,6 +51,15 @@ fn config(given: &Given) -> Result<Config, Failure> {
     }
     config.shutdown_file = given.filled("shutdown-file").map(Into::into);
     config.api = api_server()?;
+    config
+        .registry
+        .insecure
+        .extend(given.texts("insecure-registry"));
+    for file in given.texts("registry-authorities") {
+        let bytes = File::open(file)?.read_all()?;
+        config.registry.authorities.push(bytes);
+    }
+    config.logins = given.filled("authfile").map(Into::into);
     session::limit_pulls(given, &mut config.pulls)?;
     Ok(config)
 }

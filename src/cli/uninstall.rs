@@ -35,13 +35,28 @@ pub(super) fn run(given: &Given, output: &mut Output) -> Outcome {
     output.line(report(
         driver,
         &users,
-        given.filled("release").unwrap_or("strata"),
-        given.filled("namespace").unwrap_or("strata"),
+        &Release {
+            name: given.filled("release").unwrap_or("strata"),
+            namespace: given.filled("namespace").unwrap_or("strata"),
+            revision: given.filled("revision").unwrap_or("1"),
+        },
     ))?;
     Ok(FAILED)
 }
 
-fn report(driver: &str, users: &[User], release: &str, namespace: &str) -> String {
+/// What Helm calls what is about to be uninstalled.
+struct Release<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    revision: &'a str,
+}
+
+fn report(driver: &str, users: &[User], release: &Release<'_>) -> String {
+    let Release {
+        name: release,
+        namespace,
+        revision,
+    } = release;
     use std::fmt::Write;
     let pods = if users.len() == 1 {
         "pod has"
@@ -59,9 +74,11 @@ fn report(driver: &str, users: &[User], release: &str, namespace: &str) -> Strin
     let in_namespace = format!("--namespace {namespace}");
     write!(
         text,
-        "Without the plugin they run on with their data, but can't end: delete them first. Or force it: \
-         helm uninstall {release} {in_namespace} --no-hooks; pods that are deleted meanwhile end when the \
-         chart is installed again. To keep the release as it is: helm rollback {release} {in_namespace}"
+        "Without the plugin they would run on with their data, but could not end.\n\
+         Delete them, and uninstall again.\n\
+         To keep the release after all: helm rollback {release} {revision} {in_namespace}\n\
+         To go on without asking: helm uninstall {release} {in_namespace} --no-hooks (pods that are \
+         deleted meanwhile end when the chart is installed again)"
     )
     .expect("writing to a String can't fail");
     text
@@ -81,10 +98,16 @@ mod tests {
             is_ending: false,
         };
         let users: Vec<_> = (0..60).map(user).collect();
-        let text = report("csi.strata.dev", &users[..1], "strata", "storage");
+        let release = Release {
+            name: "strata",
+            namespace: "storage",
+            revision: "3",
+        };
+        let text = report("csi.strata.dev", &users[..1], &release);
         assert!(text.starts_with("1 pod has volumes of csi.strata.dev:\n  shop/web-0 on node-1"));
         assert!(text.contains("helm uninstall strata --namespace storage --no-hooks"));
-        let text = report("csi.strata.dev", &users, "strata", "storage");
+        assert!(text.contains("helm rollback strata 3 --namespace storage"));
+        let text = report("csi.strata.dev", &users, &release);
         assert!(text.contains("shop/web-49 on") && !text.contains("shop/web-50 on"));
         assert!(text.contains("  and 10 more\n"));
     }

@@ -33,6 +33,8 @@ pub struct Config {
     pub lanes: Limits,
     /// How registries are spoken to.
     pub registry: RegistryOptions,
+    /// File with logins for volumes whose pull secret has none.
+    pub logins: Option<PathBuf>,
     /// How much images may amount to, and how many are pulled at once.
     pub pulls: PullerOptions,
     /// How many volumes the node may have; 0 for no limit.
@@ -83,6 +85,7 @@ impl Config {
             is_registered: true,
             lanes: Limits::default(),
             registry: RegistryOptions::default(),
+            logins: None,
             pulls: PullerOptions::default(),
             max_volumes: 0,
             shutdown_file: None,

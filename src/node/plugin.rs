@@ -109,7 +109,8 @@ impl Plugin {
             store: store.clone(),
             mounts,
             kubelet_dir: config.kubelet_dir.clone(),
-            images: Images::new(puller, lanes.clone(), Arc::clone(&metrics)),
+            images: Images::new(puller, lanes.clone(), Arc::clone(&metrics))
+                .with_logins(config.logins.clone()),
             metrics: Arc::clone(&metrics),
             events: Arc::new(front.teller.clone()),
             lanes,

@@ -81,6 +81,8 @@ impl Api {
         })?;
         let mut config = kube::Config::new(address);
         config.root_cert_file = Some(server.authorities.clone());
+        // Without these the library looks for the system's authorities too, which a pod does not have, and fails.
+        config.root_cert = Some(Vec::new());
         config.auth_info.token_file = Some(server.token.display().to_string());
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);

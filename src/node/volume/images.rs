@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,7 +22,7 @@ use crate::node::metrics::{Metrics, PulledBytes};
 use crate::oci::manifest::{Descriptor, ParsePlatformError};
 use crate::oci::pull::{Policy, Progress, PullError, PullRequest, Pulled, Puller, Trouble};
 use crate::oci::{
-    CredentialsError, ImageSource, Keyring, ParseReferenceError, Platform, Reference,
+    Credentials, CredentialsError, ImageSource, Keyring, ParseReferenceError, Platform, Reference,
 };
 
 /// Which image, and how it may be had.
@@ -52,6 +53,9 @@ pub enum ImageError {
     /// The pull secret can't be used.
     #[error("the pull secret")]
     Secret(#[from] CredentialsError),
+    /// The node's own logins can't be used.
+    #[error("the node's logins")]
+    Logins(#[source] CredentialsError),
     /// The store lacks it, and it may not be pulled.
     #[error("it is not in the store of this node, and its pull policy is Never")]
     Absent,
@@ -71,6 +75,7 @@ impl ImageError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Reference(_) | Self::Platform(_) | Self::Secret(_) => Kind::Invalid,
+            Self::Logins(_) => Kind::Unable,
             Self::Absent => Kind::NotFound,
             Self::Pending { .. } => Kind::Unavailable,
             Self::Pull(error) => of_trouble(error.trouble()),
@@ -124,6 +129,7 @@ pub struct Images {
     /// How far the pulls under way are, by what they pull.
     seen: Arc<Mutex<HashMap<String, Arc<Seen>>>>,
     events: Arc<dyn Events>,
+    logins: Option<PathBuf>,
 }
 
 impl fmt::Debug for Images {
@@ -141,7 +147,15 @@ impl Images {
             metrics,
             seen: Arc::default(),
             events: Arc::new(Log),
+            logins: None,
         }
+    }
+
+    /// The same, with a file of logins for volumes whose pull secret has none.
+    #[must_use]
+    pub fn with_logins(mut self, file: Option<PathBuf>) -> Self {
+        self.logins = file;
+        self
     }
 
     /// The same, telling there how pulls go.
@@ -171,16 +185,7 @@ impl Images {
             .map(|text| text.parse())
             .transpose()
             .map_err(ImageError::from)?;
-        let credentials = match &wish.secret {
-            None => None,
-            Some(secret) => {
-                let mut keyring = Keyring::default();
-                keyring
-                    .add(secret.expose().as_bytes(), "the pull secret")
-                    .map_err(ImageError::from)?;
-                keyring.find(&reference).map_err(ImageError::from)?
-            }
-        };
+        let credentials = self.credentials(wish.secret.as_ref(), &reference).await?;
         if wish.policy != PullPolicy::Always {
             let puller = self.puller.clone();
             let (reference, platform) = (reference.clone(), platform.clone());
@@ -222,6 +227,32 @@ impl Images {
             outcome
         });
         self.wait(task, &wish.reference, deadline).await
+    }
+
+    /// The login for an image: that of the secret, else that of the node.
+    async fn credentials(
+        &self,
+        secret: Option<&PullSecret>,
+        reference: &Reference,
+    ) -> Result<Option<Credentials>, Failure> {
+        if let Some(secret) = secret {
+            let mut keyring = Keyring::default();
+            keyring
+                .add(secret.expose().as_bytes(), "the pull secret")
+                .map_err(ImageError::from)?;
+            let found = keyring.find(reference).map_err(ImageError::from)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let Some(file) = self.logins.clone() else {
+            return Ok(None);
+        };
+        // Read each time: it may be a secret that is mounted, which changes.
+        let reference = reference.clone();
+        let find = move || Keyring::from_file(&file)?.find(&reference);
+        let found = self.lanes.records.run(find).await.map_err(Error::from)?;
+        Ok(found.map_err(ImageError::Logins)?)
     }
 
     /// The image with this ID, which is brought over first if an additional store has it.
