@@ -8,13 +8,17 @@
 //! | [`unpack`] | one pass: archive in, directory and recipe out |
 //! | [`pack`] | directory in, archive out |
 //! | [`retime`] | archive in, the same with other times out |
+//! | [`expected`] | what a tree must be after archives were unpacked, and what differs |
+//! | [`pipe`] | a stream between one who writes and one who reads |
 //! | [`changes`] | what differs between trees, or between a layer and those below |
 //! | [`id_shift`] | moving owners between a container's IDs and ours |
 
 pub mod changes;
 pub mod compression;
+pub mod expected;
 pub mod id_shift;
 pub mod pack;
+pub mod pipe;
 pub mod retime;
 pub mod tar;
 pub mod tar_split;

@@ -229,6 +229,23 @@ const UNMOUNT: &[Flag] = &[switch(
     "Unmount whatever the count says",
 )];
 const SHUTDOWN: &[Flag] = &[switch("force", Some('f'), "Unmount mounted layers first")];
+const CHECK: &[Flag] = &[
+    switch(
+        "force",
+        Some('f'),
+        "With --repair: remove damaged containers",
+    ),
+    Flag {
+        name: "max",
+        aliases: &[],
+        letter: Some('m'),
+        takes: Takes::Value,
+        default: "24h",
+        help: "How long a layer may be unused",
+    },
+    switch("quick", Some('q'), "Compare no files with their headers"),
+    switch("repair", Some('r'), "Remove damaged images and layers"),
+];
 const METADATA_QUIET: &[Flag] = &[switch("quiet", Some('q'), "Omit names and IDs")];
 const PULL: &[Flag] = &[
     value("authfile", None, "File with logins ($REGISTRY_AUTH_FILE)"),
@@ -662,6 +679,14 @@ pub const COMMANDS: &[Definition] = &[
         (0, 0),
         "Remove what crashes have left behind",
         &[JSON],
+    ),
+    peer(
+        "check",
+        &[],
+        "",
+        (0, 0),
+        "Check that the store is whole, and remove what is damaged",
+        &[CHECK, JSON],
     ),
     peer(
         "image",

@@ -84,7 +84,7 @@ pub(super) fn delete(store: &Store, given: &Given, output: &mut Output) -> Outco
 }
 
 /// A layer that stands on the one that `key` finds.
-fn child_of(store: &Store, key: &str) -> Option<String> {
+pub(super) fn child_of(store: &Store, key: &str) -> Option<String> {
     let layers = store.layers().ok()?;
     let id = layers.find(key)?.id.clone();
     layers

@@ -9,7 +9,8 @@
 //! | [`session`], [`input`] | environment, configuration, the store; files that the user names |
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff` | commands on all kinds |
-//! | `status` | commands on the store as a whole |
+//! | `status`, `check` | commands on the store as a whole |
+//! | `duration` | lengths of time as the peer reads them |
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
 //! | `commit` | images of containers |
 //! | `node` | the plugin |
@@ -17,11 +18,13 @@
 //!
 //! Commands on the store run in the calling thread, without a runtime.
 
+mod check;
 pub mod commands;
 mod commit;
 mod containers;
 mod data;
 mod diff;
+mod duration;
 pub mod failure;
 pub mod generate;
 pub mod grammar;
@@ -191,6 +194,7 @@ fn in_store(name: &str, store: &Store, given: &Given, output: &mut Output) -> Ou
         }
         "applydiff" => diff::apply(store, given),
         "changes" => diff::changes(store, given, output),
+        "check" => check::run(store, given, output),
         "commit" => commit::run(store, given, output),
         "container" => containers::examine(store, given, output),
         "container-parent-owners" => owners::list(Container, store, given, output),

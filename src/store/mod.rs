@@ -18,9 +18,11 @@
 //! | [`staging`] | layers in the making, and what was deleted |
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
+//! | [`check`] | whether all of it is whole |
 //! | [`driver`] | how layers become directories |
 
 pub mod big_data;
+pub mod check;
 mod closing;
 pub mod config;
 pub mod container;

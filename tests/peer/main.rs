@@ -13,6 +13,7 @@
 mod support;
 
 mod archive;
+mod checking;
 mod cli;
 mod committing;
 mod descriptor;

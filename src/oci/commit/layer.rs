@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Read, Write};
 
-use super::pipe::{self, Broken};
+use crate::archive::pipe::{self, Broken};
 use crate::archive::retime::{RetimeError, Times, retime};
 use crate::store::driver::{DriverError, DriverKind};
 use crate::store::{LayerRecord, StageError, StageOptions, StagedLayer, Store};

@@ -5,12 +5,10 @@
 //! | [`change`] | changes of what an image runs as |
 //! | `config` | the new config |
 //! | `layer` | the new layer |
-//! | `pipe` | a stream between two threads |
 
 pub mod change;
 mod config;
 mod layer;
-mod pipe;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Who ended a stream too early.
 #[derive(Debug)]
-pub(super) enum Broken<W, R> {
+pub enum Broken<W, R> {
     /// The pipe or the thread could not be made.
     Pipe(io::Error),
     /// The writer failed.
@@ -16,7 +16,10 @@ pub(super) enum Broken<W, R> {
 
 /// Lets `read` read what `write` writes on another thread. The reader meets the end of the stream
 /// only when the writer has succeeded.
-pub(super) fn run<T, W: Send, R>(
+///
+/// # Errors
+/// See [`Broken`]; when both fail, that of the one who began.
+pub fn run<T, W: Send, R>(
     write: impl FnOnce(&mut dyn Write) -> Result<(), W> + Send,
     read: impl FnOnce(&mut dyn Read) -> Result<T, R>,
 ) -> Result<T, Broken<W, R>> {

@@ -1,0 +1,123 @@
+//! A layer against what came in: its archive, put together again, and its files against the archive's headers.
+
+use std::io::{self, Read, Write};
+
+use super::problem::Problem;
+use crate::archive::compression::Compression;
+use crate::archive::expected::{Expected, Holds};
+use crate::archive::pipe::{self, Broken};
+use crate::archive::tar;
+use crate::digest::{Algorithm, Digest, HashingReader};
+use crate::store::driver::DriverKind;
+use crate::store::layer::diff::DiffError;
+use crate::store::{LayerRecord, Layers, Store};
+
+/// An archive that was read to its end.
+struct Seen {
+    digest: Digest,
+    size: u64,
+}
+
+impl Store {
+    /// What is wrong with the contents of a layer whose archive is known.
+    pub(super) fn check_contents(
+        &self,
+        layers: &Layers,
+        layer: &LayerRecord,
+        compares_files: bool,
+    ) -> Vec<Problem> {
+        let id = &layer.id;
+        let mut expected = Expected::default();
+        let is_whole_tree = self.driver().kind() == DriverKind::Vfs;
+        if is_whole_tree && compares_files {
+            // Its directory holds what all layers below have brought.
+            for below in ancestors(layers, layer) {
+                if let Err(text) = self.read_archive(&below, &mut expected) {
+                    return vec![Problem::LayerUnreadable(below.id.clone(), text)];
+                }
+            }
+        }
+        let seen = match self.read_archive(layer, &mut expected) {
+            Ok(seen) => seen,
+            Err(text) => return vec![Problem::LayerUnreadable(id.clone(), text)],
+        };
+        if layer.diff_digest.as_ref() != Some(&seen.digest) {
+            return vec![Problem::LayerDigest(id.clone())];
+        }
+        if layer.diff_size != 0 && layer.diff_size.unsigned_abs() != seen.size {
+            return vec![Problem::LayerSize(id.clone())];
+        }
+        if !compares_files {
+            return Vec::new();
+        }
+        let compared = self
+            .driver()
+            .content(id)
+            .map_err(|error| error.to_string())
+            .and_then(|root| expected.compare(&root).map_err(|error| chain(&error)));
+        match compared {
+            Ok(lines) => lines
+                .into_iter()
+                .map(|line| Problem::LayerModified(id.clone(), line))
+                .collect(),
+            Err(text) => vec![Problem::LayerUnreadable(id.clone(), text)],
+        }
+    }
+
+    /// Puts the archive of a layer together, and takes its headers in.
+    fn read_archive(&self, layer: &LayerRecord, expected: &mut Expected) -> Result<Seen, String> {
+        let has_maps = !layer.uid_map.is_empty() || !layer.gid_map.is_empty();
+        let holds = Holds {
+            whiteouts: self.driver().kind() == DriverKind::Overlay,
+            owners: !has_maps && !self.driver().ignores_chown_errors(),
+        };
+        expected.begin_archive();
+        let write = |out: &mut dyn Write| self.diff(&layer.id, None, Some(Compression::None), out);
+        let read = |archive: &mut dyn Read| -> Result<Seen, tar::Error> {
+            let mut hashing = HashingReader::new(archive, Algorithm::Sha256);
+            let mut reader = tar::Reader::new(&mut hashing);
+            while let Some(entry) = reader.next_entry()? {
+                expected.add(&entry, holds);
+            }
+            while !reader.trailing()?.is_empty() {}
+            drop(reader);
+            io::copy(&mut hashing, &mut io::sink())?;
+            let (digest, size, _) = hashing.finish();
+            Ok(Seen { digest, size })
+        };
+        pipe::run(write, read).map_err(|broken| match broken {
+            Broken::Pipe(error) => chain(&error),
+            // Which file it is says more than that the stream is put together.
+            Broken::Writer(DiffError::Reassemble(error)) => chain(&error),
+            Broken::Writer(error) => chain(&error),
+            Broken::Reader(error) => chain(&error),
+        })
+    }
+}
+
+/// The layers below, lowest first.
+fn ancestors(layers: &Layers, layer: &LayerRecord) -> Vec<std::sync::Arc<LayerRecord>> {
+    let mut below = Vec::new();
+    let mut next = layer.parent.clone();
+    while let Some(found) = layers.find_id(&next).filter(|_| below.len() < layers.len()) {
+        next.clone_from(&found.parent);
+        below.push(found.record);
+    }
+    below.reverse();
+    below
+}
+
+/// An error and its causes in one line, without the system's numbers.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        let own = error.to_string();
+        text.push_str(own.split(" (os error ").next().unwrap_or_default());
+        next = error.source();
+    }
+    text
+}
