@@ -57,9 +57,11 @@ impl identity_server::Identity for Identity {
         }))
     }
 
-    /// Answers from memory: a probe must not wait for the store, which another tool may hold.
+    /// Answers from memory: a probe must not wait for the store, which another tool may hold. A full pool is
+    /// no reason to say no: csi-provisioner waits for a yes, and then deletes.
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        let ready = self.context.readiness.is_ready();
+        let readiness = &self.context.readiness;
+        let ready = readiness.check().is_ok() && readiness.check_node().is_ok();
         Ok(Response::new(ProbeResponse { ready: Some(ready) }))
     }
 }
