@@ -12,13 +12,17 @@
 //! | [`pipe`] | a stream between one who writes and one who reads |
 //! | [`changes`] | what differs between trees, or between a layer and those below |
 //! | [`id_shift`] | moving owners between a container's IDs and ours |
+//! | [`capability`] | the owner inside file capabilities |
+//! | [`reown`] | copying a tree for other owners |
 
+pub mod capability;
 pub mod changes;
 pub mod compression;
 pub mod expected;
 pub mod id_shift;
 pub mod pack;
 pub mod pipe;
+pub mod reown;
 pub mod retime;
 pub mod tar;
 pub mod tar_split;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, major, minor};
 
+use super::capability;
 use super::changes::{self, Change};
 use super::id_shift::IdMaps;
 use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
@@ -238,11 +239,13 @@ impl<'a, W: Write> Packer<'a, W> {
 
     fn whiteout(&mut self, parent: &[u8], last: &[u8], stat: &Stat) -> Result<(), PackError> {
         let name = whiteout_name(parent, last);
-        let (uid, gid) = self.owner(&name, stat)?;
+        // The kernel makes whiteouts as whoever mounted, not as the container's root.
+        let owner = self.id_maps.to_container(stat.st_uid, stat.st_gid);
+        let (uid, gid) = owner.unwrap_or_default();
         self.entry(&Entry {
             mode: 0,
-            uid,
-            gid,
+            uid: uid.into(),
+            gid: gid.into(),
             ..bare(name, Time::from(stat.st_mtime))
         })
     }
@@ -296,7 +299,11 @@ impl<'a, W: Write> Packer<'a, W> {
         let mut keys = dir.attributes(last)?;
         keys.sort_unstable();
         for key in keys.into_iter().filter(|key| is_packed(key)) {
-            if let Some(value) = dir.attribute(last, &key)? {
+            if let Some(mut value) = dir.attribute(last, &key)? {
+                if key == capability::KEY && !self.id_maps.is_identity() {
+                    let user = |root| self.id_maps.user_to_container(root);
+                    value = capability::shift(value, true, user);
+                }
                 entry.attributes.push((key, value));
             }
         }

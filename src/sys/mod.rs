@@ -15,8 +15,9 @@
 //! | [`xattr`] | extended attributes |
 //! | [`socket`] | Unix sockets that nobody else may connect to |
 //! | [`mount`], [`mount_table`] | mounting: overlays, binds, unmounts; what is mounted where |
+//! | [`id_mapped`] | mounts that show other owners |
 //! | [`tree`] | copying a directory tree |
-//! | [`userns`] | whether this is root of the machine |
+//! | [`userns`] | whether this is root of the machine; name spaces for their maps |
 //! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
 
@@ -25,6 +26,7 @@ pub mod dir;
 pub mod error;
 pub mod fault;
 pub mod file;
+pub mod id_mapped;
 pub mod memory;
 pub mod mount;
 pub mod mount_table;

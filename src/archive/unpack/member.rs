@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 
 use super::parents::Parent;
 use super::{Bytes, Defaults, UnpackError, Unpacker, Whiteouts, path, times};
+use crate::archive::capability;
 use crate::archive::names;
 use crate::archive::tar::{Entry, Kind, Piece};
 use crate::sys::{Dir, Error, File};
@@ -106,6 +107,10 @@ impl Unpacker<'_> {
                     reason: "the name of an extended attribute is invalid",
                 });
             }
+            let maps = &self.options.id_maps;
+            let moved = (key == capability::KEY && !maps.is_identity())
+                .then(|| capability::shift(value.clone(), false, |root| maps.user_to_host(root)));
+            let value = moved.as_ref().unwrap_or(value);
             let result = match target {
                 Target::File(file) => file.set_attribute(key, value),
                 Target::Name(dir, name) => dir.set_attribute(name, key, value),

@@ -1,7 +1,7 @@
 //! Making a tree visible somewhere else.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{self, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags};
 
 use super::{Flags, attach, open_root, unmount};
+use crate::sys::userns::UserNamespace;
 use crate::sys::{Dir, Error, fault};
 
 /// Makes what is at `source` visible at `target` too, with flags of its own: a directory on a directory, a file on a
@@ -102,7 +103,6 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-#[allow(unsafe_code, reason = "neither std nor rustix has mount_setattr")]
 fn set_attributes(tree: &OwnedFd, flags: Flags) -> io::Result<()> {
     let mut cleared = MountAttrFlags::empty();
     // The rule for access times is a number within the bits: it must be cleared to be set.
@@ -114,6 +114,26 @@ fn set_attributes(tree: &OwnedFd, flags: Flags) -> io::Result<()> {
         propagation: 0,
         userns_fd: 0,
     };
+    set(tree, &attr)
+}
+
+/// Makes the owners in a mount that has no place yet seem to be others: those of the name space's maps.
+///
+/// # Errors
+/// When the kernel or the file system can't, or the mount has other owners already.
+pub fn set_id_map(tree: &OwnedFd, namespace: &UserNamespace) -> io::Result<()> {
+    let descriptor = u64::try_from(namespace.as_fd().as_raw_fd());
+    let attr = MountAttr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: descriptor.map_err(io::Error::other)?,
+    };
+    set(tree, &attr)
+}
+
+#[allow(unsafe_code, reason = "neither std nor rustix has mount_setattr")]
+fn set(tree: &OwnedFd, attr: &MountAttr) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call, the path is an empty C string, and `attr` is a valid
     // mount_attr of the size that is given, which the kernel only reads.
     let result = unsafe {
@@ -122,7 +142,7 @@ fn set_attributes(tree: &OwnedFd, flags: Flags) -> io::Result<()> {
             tree.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            std::ptr::from_ref(&attr),
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

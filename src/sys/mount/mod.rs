@@ -28,7 +28,7 @@ use rustix::mount::{self, MountAttrFlags, MountFlags, MoveMountFlags};
 
 use super::{Error, fault};
 
-pub use bind::{bind, detached, enter_private_namespace, make_private};
+pub use bind::{bind, detached, enter_private_namespace, make_private, set_id_map};
 pub use change::{set_read_only, unmount, unmount_unused};
 pub use overlay::{Overlay, has_overlay, overlay, overlay_view};
 pub use place::{

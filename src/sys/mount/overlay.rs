@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountFlags};
 
-use super::{Flags, attach, open_path, open_root};
+use super::{Flags, attach, enter_private_namespace, open_path, open_root};
 use crate::sys::{Dir, Error, fault};
 
 /// An overlay to be mounted.
@@ -43,7 +43,8 @@ pub fn overlay(overlay: &Overlay, target: &Path) -> Result<(), Error> {
     }
 }
 
-/// An overlay that has no place: it ends when the returned directory is closed. `path` is for messages.
+/// An overlay that has no place: it ends when the returned directory is closed. `path` is for messages, and must be a
+/// directory.
 ///
 /// # Errors
 /// When a layer is missing or the kernel refuses.
@@ -52,9 +53,23 @@ pub fn overlay_view(overlay: &Overlay, path: &Path) -> Result<Dir, Error> {
     match detached_overlay(overlay) {
         // The descriptor of a mount without a place can't be listed; one of its root can.
         Ok(tree) => Ok(Dir::from_fd(open_root(&tree).map_err(fail)?, path)),
-        Err(Failure::OldKernel) => Err(fail(io::ErrorKind::Unsupported.into())),
+        Err(Failure::OldKernel) => view_in_one(overlay, path),
         Err(Failure::Error(error)) => Err(fail(error)),
     }
+}
+
+/// As [`overlay_view`], for kernels before 6.7: the mount's place is `path` in mounts that nobody else sees and that end
+/// at once, all but the descriptor.
+fn view_in_one(overlay: &Overlay, path: &Path) -> Result<Dir, Error> {
+    let view = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            enter_private_namespace()?;
+            overlay_in_one(overlay, path)?;
+            Dir::open(path)
+        });
+        thread.join()
+    });
+    view.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 enum Failure {
@@ -322,5 +337,16 @@ mod tests {
         let view = overlay_view(&overlay, Path::new("view")).unwrap();
         assert_eq!(view.read("deep").unwrap(), b"x");
         assert_eq!(view.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_old_kernel_shows_a_view_to_its_descriptor_alone() {
+        let (_folder, mut overlay, target) = layers(2);
+        std::fs::write(overlay.lowers[1].join("deep"), "x").unwrap();
+        overlay.upper = None;
+        overlay.options.clear();
+        let view = view_in_one(&overlay, &target).unwrap();
+        assert_eq!(view.read("deep").unwrap(), b"x");
+        assert!(!is_mount_point(&target).unwrap());
     }
 }
