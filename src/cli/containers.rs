@@ -3,13 +3,12 @@
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
-use super::{input, layers, objects};
+use super::{input, maps, objects};
 use crate::store::{ContainerRecord, Error, NewContainer, Store};
 use crate::sys::Dir;
 
 /// `create-container`.
 pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    layers::check_maps(given)?;
     let image = given.find_operand(0);
     let is_volatile = given.has("volatile");
     let container = store
@@ -18,6 +17,7 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
             names: given.texts("name"),
             image: image.map(str::to_owned),
             metadata: input::metadata(given)?,
+            mappings: maps::wanted(given)?,
             is_volatile,
             in_volatile_files: is_volatile || store.config().is_transient,
             is_durable: !is_volatile,

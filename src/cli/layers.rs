@@ -5,31 +5,18 @@ use std::collections::BTreeMap;
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
-use super::{input, objects, tree};
+use super::{input, maps, objects, tree};
 use crate::store::id_map::IdMap;
 use crate::store::{Error, Kind, LayerRecord, NewLayer, StageOptions, Store};
 
-/// ID mappings that were asked for; there are none yet that we could apply.
-pub(super) fn check_maps(given: &Given) -> Result<(), Failure> {
-    for flag in ["uidmap", "gidmap", "subuidmap", "subgidmap"] {
-        if given.filled(flag).is_some() {
-            return Err(
-                Failure::new(format!("--{flag}: ID mappings are not supported"))
-                    .advise("leave the flag out: contents keep the owners that the archive gives"),
-            );
-        }
-    }
-    Ok(())
-}
-
 fn new_layer(given: &Given) -> Result<NewLayer, Failure> {
-    check_maps(given)?;
     Ok(NewLayer {
         id: given.filled("id").map(str::to_owned),
         parent: given.find_operand(0).map(str::to_owned),
         names: given.texts("name"),
         is_read_only: given.has("readonly"),
         mount_label: given.text("label").unwrap_or_default().to_owned(),
+        mappings: maps::wanted(given)?,
         ..NewLayer::default()
     })
 }
@@ -58,8 +45,12 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
 pub(super) fn import(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let new = new_layer(given)?;
     let contents = input::open(given)?;
+    let options = StageOptions {
+        mappings: new.mappings.clone(),
+        ..StageOptions::default()
+    };
     let staged = store
-        .stage_layer(new.parent.as_deref(), contents, &StageOptions::default())
+        .stage_layer(new.parent.as_deref(), contents, &options)
         .map_err(|error| parent_unknown(error.into()))?;
     let layer = store
         .create_layer(new, Some(staged))

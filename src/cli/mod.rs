@@ -6,7 +6,7 @@
 //! | [`grammar`] | the peer's way of reading them |
 //! | [`usage`], [`generate`] | usage texts; completion and manual page |
 //! | [`output`], [`failure`] | the only code that prints; errors and exit codes |
-//! | [`session`], [`input`] | environment, configuration, the store; files that the user names |
+//! | [`session`], [`input`], `maps` | environment, configuration, the store; files and ID mappings that the user names |
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff` | commands on all kinds |
 //! | `status`, `check` | commands on the store as a whole |
@@ -31,6 +31,7 @@ pub mod grammar;
 mod images;
 pub mod input;
 mod layers;
+mod maps;
 mod mount;
 mod node;
 mod objects;

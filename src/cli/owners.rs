@@ -33,13 +33,15 @@ pub(super) fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output
         let layer = match kind {
             Kind::Container => containers
                 .find(key)
-                .map(|container| container.layer.clone()),
-            Kind::Layer | Kind::Image => Some(key.clone()),
+                .map(|container| (container.id.clone(), container.layer.clone())),
+            Kind::Layer | Kind::Image => Some((String::new(), key.clone())),
         };
-        let Some(layer) = layer.and_then(|key| layers.find(&key)) else {
+        let found = layer.and_then(|(id, key)| Some((id, layers.find(&key)?)));
+        let Some((id, layer)) = found else {
             code = FAILED;
             continue;
         };
+        let id = if id.is_empty() { &layer.id } else { &id };
         let (uids, gids) = match owners(store, &layer) {
             Ok(owners) => owners,
             Err(failure) => {
@@ -51,13 +53,13 @@ pub(super) fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output
         if given.has("json") {
             let some = |ids: Vec<u32>| Some(ids).filter(|ids| !ids.is_empty());
             output.json(&Owners {
-                id: key,
+                id,
                 uids: some(uids),
                 gids: some(gids),
             })?;
             continue;
         }
-        output.line(format_args!("ID: {key}"))?;
+        output.line(format_args!("ID: {id}"))?;
         for (title, ids) in [("UIDs", uids), ("GIDs", gids)] {
             if kind == Kind::Container || !ids.is_empty() {
                 let ids: Vec<String> = ids.iter().map(u32::to_string).collect();

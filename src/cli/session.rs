@@ -140,6 +140,8 @@ pub fn config(given: &Given) -> Result<Config, Failure> {
     if let Some(root) = given.filled("image-store") {
         config.image_store = Some(root.into());
     }
+    let disabled = text_variable("_CONTAINERS_OVERLAY_DISABLE_IDMAP")?;
+    config.no_id_mapped_mounts = disabled.as_deref() == Some("yes");
     config.is_transient |= given.has("transient-store");
     Ok(config)
 }

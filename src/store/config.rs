@@ -30,6 +30,8 @@ pub struct Config {
     pub image_store: Option<PathBuf>,
     /// All containers end with the boot.
     pub is_transient: bool,
+    /// Other owners are copied, not shown by mounts: `_CONTAINERS_OVERLAY_DISABLE_IDMAP`.
+    pub no_id_mapped_mounts: bool,
     /// Options of pulls, passed on.
     pub pull_options: Vec<(String, String)>,
 }
@@ -433,6 +435,7 @@ impl Config {
             );
         }
         Ok(Self {
+            no_id_mapped_mounts: false,
             graph_root: root("storage.graphroot", environment.default_graph_root())?,
             run_root: root("storage.runroot", environment.default_run_root())?,
             driver: reader.text("storage.driver")?,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::driver::DriverError;
+use super::id_map::IdMap;
 use super::table::ParseTableError;
 use crate::sys;
 
@@ -76,6 +77,20 @@ pub enum Error {
     /// An image that containers were made from.
     #[error("image is in use by a container: {0}")]
     ImageUsedByContainer(String),
+    /// A mapping that contradicts another one of the same container, or itself.
+    #[error(
+        "the specified UID and/or GID mapping {0} conflicts with other mappings: invalid mappings specified"
+    )]
+    InvalidMaps(IdMap),
+    /// Mappings in which the container has no root, whom new directories would belong to.
+    #[error("container ID 0 cannot be mapped to a host ID")]
+    RootUnmapped,
+    /// The administrator gives a user or group no IDs for containers.
+    #[error("{0}")]
+    NoSubordinateIds(String),
+    /// There are too few IDs for another user name space.
+    #[error("not enough unused IDs in user namespace: {0}")]
+    NoIds(String),
     /// The parent of a new layer may not be a container's.
     #[error("would-be parent layer is a container")]
     ParentIsContainer,

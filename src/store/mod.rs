@@ -19,6 +19,7 @@
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
 //! | [`check`] | whether all of it is whole |
+//! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
 //! | [`driver`] | how layers become directories |
 
 pub mod big_data;
@@ -39,6 +40,7 @@ mod index;
 pub mod json;
 mod last_write;
 pub mod layer;
+mod mapping;
 mod mounting;
 mod mounts;
 mod naming;
@@ -48,6 +50,7 @@ mod row;
 mod scan;
 mod spare;
 mod staging;
+pub mod subordinate;
 pub mod table;
 mod table_file;
 pub mod time;

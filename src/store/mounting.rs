@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::driver::MountOptions;
 use super::error::{Error, Kind};
 use super::flags::Flags;
+use super::id_map::IdMappings;
 use super::mounts::MountRecord;
 use super::opening::GRAPH_LOCK;
 use super::transaction::{Scope, Transaction};
@@ -18,8 +19,10 @@ pub struct Mounting {
     /// A place outside the driver home, for a volume: mounted there already, nothing changes. `None`:
     /// where the driver mounts, counted.
     pub at: Option<PathBuf>,
-    /// How.
+    /// How; the store fills in where the IDs are.
     pub options: MountOptions,
+    /// Mappings of the container, if its layer's record may lack them.
+    pub mappings: IdMappings,
 }
 
 /// Mounts a layer, or counts one mount more, under the locks.
@@ -51,7 +54,9 @@ pub(super) fn mount_recorded(
         Some(at) => at.clone(),
         None => store.driver.default_mount_point(layer),
     };
-    let path = store.driver.mount(layer, &at, &mounting.options)?;
+    let mut options = mounting.options.clone();
+    options.owners = transaction.owners(layer, &mounting.mappings)?;
+    let path = store.driver.mount(layer, &at, &options)?;
     // A count without a mount is from before a reboot or a crash: nobody holds it any more.
     let record = MountRecord {
         id: layer.to_owned(),
@@ -68,6 +73,7 @@ struct Target {
     options: Vec<String>,
     is_volatile: bool,
     label: Option<String>,
+    mappings: IdMappings,
 }
 
 impl Store {
@@ -86,6 +92,7 @@ impl Store {
                     .flags
                     .find(Flags::MOUNT_LABEL)
                     .filter(|label: &String| !label.is_empty()),
+                mappings: container.mappings(),
             });
         }
         let found = self.find_layer(key)?.ok_or(Error::Unknown(Kind::Layer))?;
@@ -97,6 +104,7 @@ impl Store {
             options: Vec::new(),
             is_volatile: false,
             label: Some(found.mount_label.clone()).filter(|label| !label.is_empty()),
+            mappings: IdMappings::default(),
         })
     }
 
@@ -121,7 +129,12 @@ impl Store {
         }
         options.volatile |= target.is_volatile;
         options.label = options.label.take().or(target.label);
-        self.mount_layer(target.layer, Mounting { at: None, options })
+        let mounting = Mounting {
+            at: None,
+            options,
+            mappings: target.mappings,
+        };
+        self.mount_layer(target.layer, mounting)
     }
 
     /// Mounts the layer with this full ID.
@@ -158,6 +171,7 @@ impl Store {
         let mounting = Mounting {
             at: Some(path.to_owned()),
             options: options.clone(),
+            mappings: container.mappings(),
         };
         self.mount_layer(container.layer.clone(), mounting)
     }
@@ -266,6 +280,14 @@ impl Store {
 
     fn image_mount_layer(&self, key: &str) -> Result<String, Error> {
         let image = self.find_image(key)?.ok_or(Error::Unknown(Kind::Layer))?;
+        let unmapped = IdMappings::default();
+        for id in image.top_layers() {
+            if let Some(layer) = self.find_layer(id)?
+                && self.fits(&layer, &unmapped)?
+            {
+                return Ok(id.to_owned());
+            }
+        }
         Ok(image.layer.clone())
     }
 
@@ -277,7 +299,13 @@ impl Store {
         let image = self.find_image(key)?.ok_or(Error::Unknown(Kind::Image))?;
         let mut options = options.clone();
         options.read_only = true;
-        self.mount_layer(image.layer.clone(), Mounting { at: None, options })
+        let layer = self.top_layer(&image, &IdMappings::default())?;
+        let mounting = Mounting {
+            options,
+            ..Mounting::default()
+        };
+        let layer = layer.map(|layer| layer.id.clone());
+        self.mount_layer(layer.unwrap_or_default(), mounting)
     }
 
     /// Lets go of one mount of an image; true while others hold it.

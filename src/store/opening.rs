@@ -25,6 +25,9 @@ const MOUNT_FILES: &[&str] = &["mountpoints.json"];
 /// The lock that shutdowns and mounts in the driver home take, in the graph root.
 pub(super) const GRAPH_LOCK: &str = "storage.lock";
 
+/// The lock of those who give a container user and group IDs of its own, in the graph root.
+pub(super) const USER_NAMESPACE_LOCK: &str = "userns.lock";
+
 /// Makes a path absolute against the working directory, without resolving links.
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| sys::Error::new("resolve", path, error).into())
@@ -89,7 +92,7 @@ impl Store {
         let kind = choose_driver(&config, &graph)?;
         let name = kind.as_str();
         config.driver = Some(name.to_owned());
-        for lock in [GRAPH_LOCK, "userns.lock"] {
+        for lock in [GRAPH_LOCK, USER_NAMESPACE_LOCK] {
             drop(graph.ensure_file(lock, 0o644)?);
         }
         let own = graph.ensure_dir("strata", 0o700)?;
@@ -100,6 +103,7 @@ impl Store {
             run: &run,
             run_path: &config.run_root,
             additional: config.additional_image_stores.clone(),
+            no_id_mapped_mounts: config.no_id_mapped_mounts,
         };
         let driver = driver::open(kind, &roots, &config.options)?;
         let mut others = Vec::new();

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use strata::archive::changes::Kind;
-use strata::store::driver::{DriverError, DriverKind};
+use strata::store::driver::{Base, DriverError, DriverKind};
 
 use crate::fixture::{Home, delete, mode, read};
 
@@ -169,8 +169,9 @@ fn changes_and_diffs_tell_a_layer_from_those_below(home: &Home) {
         delete(&*home.driver, root, "d/gone");
     });
     home.layer("grandchild", Some("child"), &[]);
-    let list = |id: &str, from: Option<&str>| {
-        let changes = home.driver.changes(id, from).unwrap();
+    let from = |from: Option<&str>| from.map_or(Base::Below, |from| Base::Layer(from.into()));
+    let list = |id: &str, base: Option<&str>| {
+        let changes = home.driver.changes(&id.into(), &from(base)).unwrap();
         let mut list: Vec<_> = changes
             .into_iter()
             .filter(|change| change.path.to_str() != Some("/d"))
@@ -187,14 +188,15 @@ fn changes_and_diffs_tell_a_layer_from_those_below(home: &Home) {
     assert_eq!(list("child", Some("base")), expected);
     assert_eq!(list("grandchild", Some("base")), expected);
     assert_eq!(list("grandchild", Some("child")), []);
-    assert_eq!(home.driver.diff_size("child", Some("base")).unwrap(), 10);
+    let size = home.driver.diff_size(&"child".into(), &from(Some("base")));
+    assert_eq!(size.unwrap(), 10);
     if home.kind == DriverKind::Overlay {
         assert_eq!(list("child", None), expected);
     }
 
     let mut tar = Vec::new();
     home.driver
-        .diff("grandchild", Some("base"), &mut tar)
+        .diff(&"grandchild".into(), &from(Some("base")), &mut tar)
         .unwrap();
     let text = String::from_utf8_lossy(&tar);
     for name in ["added", "d/changed", "d/.wh.gone"] {

@@ -39,6 +39,7 @@ fn open(
     run: &Path,
     options: &[String],
     additional: &[PathBuf],
+    no_id_mapped_mounts: bool,
 ) -> Result<Box<dyn Driver>, DriverError> {
     let (graph_dir, run_dir) = (Dir::open(graph).unwrap(), Dir::open(run).unwrap());
     let roots = Roots {
@@ -47,6 +48,7 @@ fn open(
         run: &run_dir,
         run_path: run,
         additional: additional.to_vec(),
+        no_id_mapped_mounts,
     };
     driver::open(kind, &roots, options)
 }
@@ -73,7 +75,7 @@ impl Home {
         fs::create_dir(&run).unwrap();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         Self {
-            driver: open(kind, &graph, &run, &options, additional).unwrap(),
+            driver: open(kind, &graph, &run, &options, additional, false).unwrap(),
             kind,
             staging: Dir::open(graph.join("staging")).unwrap(),
             graph,
@@ -90,6 +92,13 @@ impl Home {
         self.driver = self.try_reopen().unwrap();
     }
 
+    /// Opens the home anew, for a driver that may not show other owners by mounts.
+    pub fn forbid_mapping(&mut self) {
+        let (options, additional) = (&self.options, &self.additional);
+        let opened = open(self.kind, &self.graph, &self.run, options, additional, true);
+        self.driver = opened.unwrap();
+    }
+
     pub fn try_reopen(&self) -> Result<Box<dyn Driver>, DriverError> {
         open(
             self.kind,
@@ -97,6 +106,7 @@ impl Home {
             &self.run,
             &self.options,
             &self.additional,
+            false,
         )
     }
 

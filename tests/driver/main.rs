@@ -15,3 +15,4 @@ mod damage;
 mod fixture;
 mod layout;
 mod mounts;
+mod owners;

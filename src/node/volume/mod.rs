@@ -246,6 +246,7 @@ impl Volumes {
                 is_strict: true,
                 ..MountOptions::default()
             },
+            ..Mounting::default()
         }
     }
 

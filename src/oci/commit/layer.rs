@@ -4,13 +4,16 @@ use std::io::{self, BufWriter, Read, Write};
 
 use crate::archive::pipe::{self, Broken};
 use crate::archive::retime::{RetimeError, Times, retime};
-use crate::store::driver::{DriverError, DriverKind};
-use crate::store::{LayerRecord, StageError, StageOptions, StagedLayer, Store};
+use crate::store::driver::DriverError;
+use crate::store::{Error, LayerRecord, StageError, StageOptions, StagedLayer, Store};
 
 /// Why a layer's contents could not be made an image's. Nothing is left of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerError {
+    /// The store's records can't be read.
+    #[error(transparent)]
+    Records(Error),
     /// The container's files can't be read.
     #[error(transparent)]
     Read(DriverError),
@@ -42,13 +45,11 @@ pub(super) fn stage(
     parent: Option<&str>,
     times: Times,
 ) -> Result<StagedLayer, LayerError> {
-    let driver = store.driver();
-    let base = match driver.kind() {
-        DriverKind::Overlay => None,
-        // Its layers are whole trees that do not know their parents.
-        DriverKind::Vfs => Some(layer.parent.as_str()).filter(|parent| !parent.is_empty()),
+    let (changed, base) = store.comparison(layer).map_err(LayerError::Records)?;
+    let diff = |out: &mut dyn Write| {
+        let read = store.driver().diff(&changed, &base, out);
+        read.map_err(LayerError::Read)
     };
-    let diff = |out: &mut dyn Write| driver.diff(&layer.id, base, out).map_err(LayerError::Read);
     let stage = |archive: &mut dyn Read| {
         store
             .stage_layer_over(parent, archive, &StageOptions::default())

@@ -267,6 +267,7 @@ impl Work<'_> {
                 bytes: self.budget.load(Ordering::Relaxed),
                 ..unpack::Limits::default()
             },
+            ..StageOptions::default()
         };
         let reader = Metered {
             work: self,

@@ -5,19 +5,22 @@ pub mod record;
 use std::sync::Arc;
 
 use super::big_data;
-use super::driver::PrepareOptions;
+use super::driver::{PrepareOptions, Role};
 use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
+use super::id_map::{IdMappings, WantedMaps};
 use super::image::record::ImageRecord;
 use super::layer::record::LayerRecord;
 use super::layer::stage::StagedLayer;
 use super::mounting::{Mounting, mount_recorded};
+use super::opening::USER_NAMESPACE_LOCK;
 use super::staging::Entry;
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
-use super::{BigDataItem, Store};
+use super::{BigDataItem, Found, Store};
 use crate::digest::Digest;
+use crate::sys::record_lock::{Access, RecordLock};
 use record::ContainerRecord;
 
 /// What a new container shall be.
@@ -47,12 +50,19 @@ pub struct NewContainer {
     pub big_data: Vec<BigDataItem>,
     /// Files for its `userdata` directory, there before the record is: name and contents.
     pub userdata: Vec<(String, Vec<u8>)>,
+    /// Which ID mappings its user name space has; without an image inherited from `parent`.
+    pub mappings: WantedMaps,
     /// Mounts it in the same critical section.
     pub mount: Option<Mounting>,
 }
 
 impl NewContainer {
-    fn record(&self, id: &str, image: Option<&ImageRecord>) -> ContainerRecord {
+    fn record(
+        &self,
+        id: &str,
+        image: Option<&ImageRecord>,
+        mappings: &IdMappings,
+    ) -> ContainerRecord {
         let mut flags = Flags::default();
         let (mount, process) = self.labels.clone().unwrap_or_default();
         flags.set(Flags::MOUNT_LABEL, &mount);
@@ -70,6 +80,8 @@ impl NewContainer {
             layer: id::of_container_layer(id),
             metadata: self.metadata.clone(),
             created: Time::now(),
+            uid_map: mappings.uids.clone(),
+            gid_map: mappings.gids.clone(),
             flags,
             ..ContainerRecord::default()
         };
@@ -104,27 +116,77 @@ impl Store {
             None => None,
             Some(key) => Some(self.known_image(key)?.ok_or(Error::Unknown(Kind::Image))?),
         };
-        let parent = match &image {
-            Some(image) => Some(image.layer.clone()).filter(|layer| !layer.is_empty()),
-            None => new.parent.clone(),
-        };
-        let options = PrepareOptions {
+        let staged = self.stage_container_layer(&new, image.as_ref())?;
+        let files = self.stage_container_files(&new)?;
+        // Peers that look for IDs nobody has must not do so between our look and our record.
+        let lock = (!staged.mappings.is_empty())
+            .then(|| RecordLock::acquire(&self.0.graph, USER_NAMESPACE_LOCK, Access::Exclusive))
+            .transpose()?;
+        let container = self.write(Scope::ALL, move |transaction| {
+            let image = image.as_ref().map(|image| &*image.record);
+            transaction.create_container(&id, new, image, &staged, files)
+        });
+        drop(lock);
+        container
+    }
+
+    /// Prepares the container's layer; its mappings are the container's.
+    fn stage_container_layer(
+        &self,
+        new: &NewContainer,
+        image: Option<&Found<ImageRecord>>,
+    ) -> Result<StagedLayer, Error> {
+        let mut options = PrepareOptions {
             read_write: true,
             durable: new.is_durable,
             ..PrepareOptions::default()
         };
-        let staged = self.0.stage_empty(parent.as_deref(), &options)?;
-        let files = self.stage_container_files(&new)?;
-        self.write(Scope::ALL, move |transaction| {
-            transaction.create_container(&id, new, image.as_deref(), &staged, files)
-        })
+        let (wanted, below) = match (image, &new.parent) {
+            (Some(image), _) => {
+                let wanted = new.mappings.resolve(&IdMappings::default());
+                wanted.check()?;
+                if wanted.is_empty() && self.0.knows_unmapped(&image.layer) {
+                    return self.0.stage_empty(Some(&image.layer), &options);
+                }
+                let below = self.top_layer(image, &wanted)?;
+                (wanted, below)
+            }
+            (None, Some(parent)) => {
+                let layer = self
+                    .find_layer(parent)?
+                    .ok_or(Error::Unknown(Kind::Layer))?;
+                let wanted = new.mappings.resolve(&layer.mappings());
+                (wanted, Some(layer.record))
+            }
+            (None, None) => (new.mappings.resolve(&IdMappings::default()), None),
+        };
+        wanted.check()?;
+        if !wanted.is_empty() && !self.0.driver.shows_other_owners()? {
+            options.root = wanted.root()?;
+        }
+        let mut staged = match &below {
+            Some(below) if !self.fits(below, &wanted)? => {
+                let to = (&wanted).into();
+                let template = self.side(below)?;
+                self.0.stage_copied(&template, &to, Role::Base, &options)?
+            }
+            below => {
+                let parent = below.as_ref().map(|layer| &*layer.id);
+                self.0.stage_empty(parent, &options)?
+            }
+        };
+        staged.mappings = wanted;
+        Ok(staged)
     }
 
     /// The image that `key` finds: as this process knows it, else as it is on disk.
-    fn known_image(&self, key: &str) -> Result<Option<Arc<ImageRecord>>, Error> {
+    fn known_image(&self, key: &str) -> Result<Option<Found<ImageRecord>>, Error> {
         match self.0.images.peek_id(key) {
-            Some(image) => Ok(Some(image)),
-            None => Ok(self.find_image(key)?.map(|found| found.record)),
+            Some(record) => Ok(Some(Found {
+                record,
+                is_read_only: false,
+            })),
+            None => self.find_image(key),
         }
     }
 
@@ -192,7 +254,7 @@ impl Transaction<'_> {
         {
             return Err(Error::Unknown(Kind::Layer));
         }
-        let record = new.record(id, image);
+        let record = new.record(id, image, &staged.mappings);
         // No container has it, so a layer of this ID is what a crash left of an earlier attempt.
         if self.layers().has(&record.layer) {
             self.layers().remove(&record.layer);
@@ -211,6 +273,8 @@ impl Transaction<'_> {
                 .map(|(mount, _)| mount.clone())
                 .unwrap_or_default(),
             created: record.created,
+            uid_map: staged.mappings.uids.clone(),
+            gid_map: staged.mappings.gids.clone(),
             ..LayerRecord::default()
         };
         self.adopt_layer(staged, layer, file)?;

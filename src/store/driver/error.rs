@@ -71,6 +71,12 @@ pub enum DriverError {
         "layer {0} is in use: a process has files in an earlier mount of it open; it is free when that process ends"
     )]
     InUse(String),
+    /// The layers below have a container's IDs elsewhere than it wants them, and mounts can't change that here.
+    #[error(
+        "the owners below layer {0} can't be mapped by a mount: that needs root, a kernel from 5.19 on and a file \
+         system with ID-mapped mounts, and _CONTAINERS_OVERLAY_DISABLE_IDMAP not set"
+    )]
+    Unmappable(String),
     /// A mount option that the driver does not have.
     #[error("mount option {0:?} is not supported by this driver")]
     MountOption(String),

@@ -19,6 +19,9 @@ pub use options::DriverOptions;
 
 use crate::archive::Whiteouts;
 use crate::archive::changes::Change;
+use crate::archive::id_shift::IdMaps;
+use crate::archive::pack;
+use crate::store::time::Time;
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
 
@@ -62,6 +65,72 @@ pub struct PrepareOptions {
     pub durable: bool,
     /// The parent is in the making itself: [`Driver::complete`] fills in what depends on it.
     pub parent_comes_later: bool,
+    /// Where the contents have the container's root; its directories get this owner.
+    pub root: (u32, u32),
+}
+
+/// Where a layer and those below have the IDs of a container.
+///
+/// The default is that none is mapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// In the layer itself, and in a mount of it.
+    pub own: IdMaps,
+    /// In the nearest layers below.
+    pub below: IdMaps,
+    /// How many those are; what the others hold is hidden by them.
+    pub layers: usize,
+}
+
+impl Owners {
+    /// Those of the nearest layer below.
+    #[must_use]
+    pub fn below_only(&self) -> Self {
+        Self {
+            own: self.below.clone(),
+            below: self.below.clone(),
+            layers: self.layers.saturating_sub(1),
+        }
+    }
+}
+
+/// A layer that is copied or compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Its ID.
+    pub id: String,
+    /// Where the IDs are.
+    pub owners: Owners,
+}
+
+impl From<&str> for Side {
+    /// A layer in which nothing is mapped.
+    fn from(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            owners: Owners::default(),
+        }
+    }
+}
+
+/// What a layer is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// What is below it; nothing for whole trees.
+    Below,
+    /// Nothing: all of it is new.
+    Nothing,
+    /// Another layer.
+    Layer(Side),
+}
+
+/// What becomes of a tree that is copied for other owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The new layer's own contents.
+    Contents,
+    /// What the new layer's contents, which are to come, lie over.
+    Base,
 }
 
 /// How a layer is mounted.
@@ -80,6 +149,8 @@ pub struct MountOptions {
     pub is_exclusive: bool,
     /// The SELinux context.
     pub label: Option<String>,
+    /// Where the IDs are; what is below is shown with the layer's own.
+    pub owners: Owners,
 }
 
 /// Where a store lies.
@@ -95,6 +166,8 @@ pub struct Roots<'a> {
     pub run_path: &'a Path,
     /// Roots of additional image stores.
     pub additional: Vec<PathBuf>,
+    /// Owners are copied, never mapped by mounts.
+    pub no_id_mapped_mounts: bool,
 }
 
 /// Makes directories of layers. All methods block; those with LOCKS change the home.
@@ -130,6 +203,26 @@ pub trait Driver: fmt::Debug + Send + Sync {
         parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError>;
+
+    /// As [`Driver::prepare`], with a copy of the whole tree of the layer `template` in which the owners are those of
+    /// `to`. The new layer stands on nothing.
+    ///
+    /// # Errors
+    /// When something can't be read or written; `at` may be half filled.
+    fn prepare_mapped(
+        &self,
+        at: &Dir,
+        template: &Side,
+        to: &IdMaps,
+        role: Role,
+        options: &PrepareOptions,
+    ) -> Result<Copied, DriverError>;
+
+    /// True when mounts can show other owners than the layers below have.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    fn shows_other_owners(&self) -> Result<bool, DriverError>;
 
     /// Fills in what [`Driver::prepare`] could not know, now that `parent` is in the home; durably. With
     /// `inherit_root`, the root directory gets the mode and owner of the parent's.
@@ -238,23 +331,23 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// When the kernel can't say.
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError>;
 
-    /// What differs between a layer and `from`; `None`: the layer below.
+    /// What differs between a layer and `from`.
     ///
     /// # Errors
     /// When a tree can't be read.
-    fn changes(&self, id: &str, from: Option<&str>) -> Result<Vec<Change>, DriverError>;
+    fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError>;
 
     /// The difference as a tar, made from the trees.
     ///
     /// # Errors
-    /// When a tree can't be read or the output fails.
-    fn diff(&self, id: &str, from: Option<&str>, out: &mut dyn Write) -> Result<(), DriverError>;
+    /// When a tree can't be read, an owner has no place in the layer's maps, or the output fails.
+    fn diff(&self, layer: &Side, from: &Base, out: &mut dyn Write) -> Result<(), DriverError>;
 
     /// The bytes that a layer has and `from` has not.
     ///
     /// # Errors
     /// When a tree can't be read.
-    fn diff_size(&self, id: &str, from: Option<&str>) -> Result<u64, DriverError>;
+    fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError>;
 
     /// Pairs of key and value for people.
     ///
@@ -303,6 +396,35 @@ fn unmount_unused(id: &str, at: &Path) -> Result<(), DriverError> {
             Err(DriverError::InUse(id.to_owned()))
         }
         result => Ok(result.map(drop)?),
+    }
+}
+
+/// Packs what changed in a layer, with the owners that its container has.
+fn pack_changes(
+    tree: &Dir,
+    layer: &Side,
+    changes: &[Change],
+    out: &mut dyn Write,
+) -> Result<(), DriverError> {
+    let options = pack::Options {
+        id_maps: layer.owners.own.clone(),
+        ..pack::Options::default()
+    };
+    let now = Time::now().seconds().into();
+    pack::pack_changes(tree, changes, now, out, &options)?;
+    Ok(())
+}
+
+/// Gives a directory that was just made to `owner`.
+fn own(dir: &Dir, owner: (u32, u32), ignores_errors: bool) -> Result<(), DriverError> {
+    if owner == (0, 0) {
+        return Ok(());
+    }
+    match dir.set_owner("", owner.0, owner.1) {
+        Err(error) if ignores_errors && error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Ok(())
+        }
+        result => Ok(result?),
     }
 }
 

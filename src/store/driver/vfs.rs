@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots,
-    regular_file,
+    Base, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Role,
+    Roots, Side, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
-use crate::archive::{Whiteouts, pack};
+use crate::archive::id_shift::{IdMaps, Shift};
+use crate::archive::{Whiteouts, reown};
 use crate::store::id;
-use crate::store::time::Time;
 use crate::sys::tree::{self, Copied};
 use crate::sys::{self, Dir};
 
@@ -48,11 +48,21 @@ impl Vfs {
         })
     }
 
-    fn changed(&self, id: &str, from: Option<&str>) -> Result<(Dir, Vec<Change>), DriverError> {
-        let new = self.content(id)?;
-        let old = from.map(|from| self.content(from)).transpose()?;
-        let old = old.as_ref().map(Tree::new);
-        let changes = changes::between(old.as_ref(), &Tree::new(&new))?;
+    fn changed(&self, layer: &Side, from: &Base) -> Result<(Dir, Vec<Change>), DriverError> {
+        let new = self.content(&layer.id)?;
+        let old = match from {
+            Base::Below | Base::Nothing => None,
+            Base::Layer(from) => Some((self.content(&from.id)?, from.owners.own.clone())),
+        };
+        let old = old.as_ref().map(|(dir, maps)| Tree {
+            dir,
+            id_maps: maps.clone(),
+        });
+        let tree = Tree {
+            dir: &new,
+            id_maps: layer.owners.own.clone(),
+        };
+        let changes = changes::between(old.as_ref(), &tree)?;
         Ok((new, changes))
     }
 }
@@ -73,7 +83,10 @@ impl Driver for Vfs {
         options: &PrepareOptions,
     ) -> Result<(), DriverError> {
         match parent {
-            None => at.set_mode(0o555)?,
+            None => {
+                super::own(at, options.root, self.ignore_chown_errors)?;
+                at.set_mode(0o555)?;
+            }
             Some(parent) => drop(tree::copy(&self.content(parent)?, at)?),
         }
         if options.durable {
@@ -94,6 +107,29 @@ impl Driver for Vfs {
         let from = Dir::open(root)?.find_dir(Path::new("vfs/dir").join(id))?;
         let from = from.ok_or_else(|| DriverError::Missing(id.to_owned()))?;
         super::copy_unchanged(id, &from, at)
+    }
+
+    fn prepare_mapped(
+        &self,
+        at: &Dir,
+        template: &Side,
+        to: &IdMaps,
+        _role: Role,
+        options: &PrepareOptions,
+    ) -> Result<Copied, DriverError> {
+        let shift = Shift {
+            from: template.owners.own.clone(),
+            to: to.clone(),
+        };
+        let copied = reown::copy(&self.content(&template.id)?, at, &shift)?;
+        if options.durable {
+            at.sync_file_system()?;
+        }
+        Ok(copied)
+    }
+
+    fn shows_other_owners(&self) -> Result<bool, DriverError> {
+        Ok(false)
     }
 
     fn complete(&self, _at: &Dir, _parent: &str, _inherit_root: bool) -> Result<(), DriverError> {
@@ -215,19 +251,17 @@ impl Driver for Vfs {
         Ok(sys::mount::mount_id(at)?.is_some())
     }
 
-    fn changes(&self, id: &str, from: Option<&str>) -> Result<Vec<Change>, DriverError> {
-        Ok(self.changed(id, from)?.1)
+    fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {
+        Ok(self.changed(layer, from)?.1)
     }
 
-    fn diff(&self, id: &str, from: Option<&str>, out: &mut dyn Write) -> Result<(), DriverError> {
-        let (new, changes) = self.changed(id, from)?;
-        let now = Time::now().seconds().into();
-        pack::pack_changes(&new, &changes, now, out, &pack::Options::default())?;
-        Ok(())
+    fn diff(&self, layer: &Side, from: &Base, out: &mut dyn Write) -> Result<(), DriverError> {
+        let (new, changes) = self.changed(layer, from)?;
+        super::pack_changes(&new, layer, &changes, out)
     }
 
-    fn diff_size(&self, id: &str, from: Option<&str>) -> Result<u64, DriverError> {
-        let (new, changes) = self.changed(id, from)?;
+    fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError> {
+        let (new, changes) = self.changed(layer, from)?;
         Ok(changes::size_of(&new, &changes)?)
     }
 

@@ -1,6 +1,7 @@
 //! Images: names and blobs over a top layer.
 
 pub mod record;
+mod top_layer;
 
 use std::sync::Arc;
 

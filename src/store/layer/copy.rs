@@ -151,9 +151,9 @@ impl Store {
             _ => false,
         };
         let options = PrepareOptions {
-            read_write: false,
             durable: true,
             parent_comes_later,
+            ..PrepareOptions::default()
         };
         let entry = inner.staging.entry()?;
         let dir = entry.create_dir()?;
@@ -170,6 +170,7 @@ impl Store {
             parent_comes_later,
             measured: None,
             original: Some(Arc::clone(original)),
+            mappings: original.mappings(),
         };
         Ok((staged, copied))
     }

@@ -7,8 +7,9 @@ use crate::archive::changes::Change;
 use crate::archive::compression::{self, Compression};
 use crate::archive::tar_split;
 use crate::digest::Digest;
-use crate::store::driver::{DriverError, DriverKind};
+use crate::store::driver::{Base, DriverError, Side};
 use crate::store::error::{Error, Kind};
+use crate::store::id_map::IdMappings;
 use crate::store::layer::record::LayerRecord;
 use crate::store::layer::stage::StageOptions;
 use crate::store::transaction::Scope;
@@ -60,10 +61,8 @@ impl From<DiffError> for Error {
 
 /// A layer and what it is compared with.
 struct Comparison {
-    /// The full ID of the layer.
-    id: String,
-    /// What the driver is to compare it with; `None` where it knows the parent itself.
-    base: Option<String>,
+    layer: Side,
+    base: Base,
     /// True when that is its own parent, so that the recorded stream says it all.
     is_own_diff: bool,
 }
@@ -78,17 +77,16 @@ impl Store {
         let layer = self.layer(key)?;
         let from = match from {
             None => None,
-            Some(from) => Some(self.layer(from)?.id.clone()).filter(|id| *id != layer.parent),
+            Some(from) => Some(self.layer(from)?).filter(|from| from.id != layer.parent),
         };
-        let parent = Some(layer.parent.clone()).filter(|parent| !parent.is_empty());
-        let base = match self.driver().kind() {
-            DriverKind::Overlay => from.clone(),
-            // Its layers are whole trees that do not know their parents.
-            DriverKind::Vfs => from.clone().or(parent),
-        };
+        let (side, parent) = self.comparison(&layer)?;
         let is_own_diff = from.is_none();
+        let base = match from {
+            None => parent,
+            Some(from) => Base::Layer(self.side(&from)?),
+        };
         Ok(Comparison {
-            id: layer.id.clone(),
+            layer: side,
             base,
             is_own_diff,
         })
@@ -124,7 +122,7 @@ impl Store {
     }
 
     fn plain_diff(&self, compared: &Comparison, out: &mut dyn Write) -> Result<(), DiffError> {
-        let id = &*compared.id;
+        let id = &*compared.layer.id;
         let recipe = match compared.is_own_diff {
             false => None,
             true => self.recipe(id).map_err(DiffError::Io)?,
@@ -132,7 +130,7 @@ impl Store {
         let driver = self.driver();
         match recipe {
             None => driver
-                .diff(id, compared.base.as_deref(), out)
+                .diff(&compared.layer, &compared.base, out)
                 .map_err(DiffError::Driver),
             Some(recipe) => {
                 let mut open = |name: &[u8]| driver.open_file(id, name).map_err(io::Error::other);
@@ -159,8 +157,8 @@ impl Store {
     /// # Errors
     /// When a key is unknown or the trees can't be compared.
     pub fn changes(&self, key: &str, from: Option<&str>) -> Result<Vec<Change>, Error> {
-        let Comparison { id, base, .. } = self.compared(key, from)?;
-        Ok(self.driver().changes(&id, base.as_deref())?)
+        let Comparison { layer, base, .. } = self.compared(key, from)?;
+        Ok(self.driver().changes(&layer, &base)?)
     }
 
     /// How many bytes a layer has that `from`, by default its parent, has not.
@@ -168,8 +166,8 @@ impl Store {
     /// # Errors
     /// When a key is unknown or the trees can't be read.
     pub fn diff_size(&self, key: &str, from: Option<&str>) -> Result<u64, Error> {
-        let Comparison { id, base, .. } = self.compared(key, from)?;
-        Ok(self.driver().diff_size(&id, base.as_deref())?)
+        let Comparison { layer, base, .. } = self.compared(key, from)?;
+        Ok(self.driver().diff_size(&layer, &base)?)
     }
 
     /// Unpacks a tar, in any known compression, over a layer that is there. The layer is marked
@@ -187,7 +185,7 @@ impl Store {
         let store = self.clone();
         self.write(Scope::LAYERS, move |transaction| {
             let marked = transaction.mark_incomplete(&id)?;
-            let result = store.unpack_over(&id, diff);
+            let result = store.unpack_over(&id, diff, &marked.mappings());
             // Whatever came of it, the layer is whole again as far as peers are concerned.
             let mut record = marked;
             record.flags.remove(Flags::INCOMPLETE);
@@ -218,13 +216,14 @@ impl Store {
         &self,
         id: &str,
         diff: impl Read,
+        mappings: &IdMappings,
     ) -> Result<crate::store::layer::stage::Measured, Error> {
         let root = self.driver().content(id)?;
         let entry = self.0.staging.entry()?;
         let dir = entry.create_dir()?;
         let recipe = dir.create_file(crate::store::layer::stage::RECIPE, 0o600)?;
         let measured = self
-            .read_diff(diff, &root, recipe, &StageOptions::default())
+            .read_diff(diff, &root, recipe, &StageOptions::default(), mappings)
             .map_err(Error::from)?;
         self.sync_contents()?;
         let name = format!("{id}.tar-split.gz");

@@ -11,7 +11,7 @@ use super::driver::PrepareOptions;
 use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
-use super::id_map::IdMap;
+use super::id_map::WantedMaps;
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
@@ -39,10 +39,8 @@ pub struct NewLayer {
     pub metadata: String,
     /// Ends with the boot.
     pub is_volatile: bool,
-    /// User ID mapping of its contents.
-    pub uid_map: Vec<IdMap>,
-    /// Group ID mapping of its contents.
-    pub gid_map: Vec<IdMap>,
+    /// Which ID mappings it shall have, if it has no staged contents, which know theirs.
+    pub mappings: WantedMaps,
 }
 
 impl NewLayer {
@@ -54,8 +52,8 @@ impl NewLayer {
             metadata: self.metadata.clone(),
             mount_label: self.mount_label.clone(),
             created: Time::now(),
-            uid_map: self.uid_map.clone(),
-            gid_map: self.gid_map.clone(),
+            uid_map: staged.mappings.uids.clone(),
+            gid_map: staged.mappings.gids.clone(),
             ..LayerRecord::default()
         };
         if let Some(original) = &staged.original {
@@ -105,17 +103,16 @@ impl Store {
             None => {
                 let parent = match &new.parent {
                     None => None,
-                    Some(key) => {
-                        let parent = self.find_layer(key)?.ok_or(Error::ParentUnknown)?;
-                        Some(parent.id.clone())
-                    }
+                    Some(key) => Some(self.find_layer(key)?.ok_or(Error::ParentUnknown)?.record),
                 };
+                let inherited = parent.as_deref().map(LayerRecord::mappings);
+                let wanted = new.mappings.resolve(&inherited.unwrap_or_default());
                 let options = PrepareOptions {
                     read_write: !new.is_read_only,
                     durable: !new.is_volatile,
                     ..PrepareOptions::default()
                 };
-                self.0.stage_empty(parent.as_deref(), &options)?
+                self.stage_over(parent.as_deref(), &wanted, options)?
             }
         };
         let id = new.id.take().unwrap_or_else(id::random);

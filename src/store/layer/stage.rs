@@ -4,11 +4,13 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::archive::compression::{self, Compression};
+use crate::archive::id_shift::IdMaps;
 use crate::archive::tar_split;
 use crate::archive::unpack::{self, Limits, UnpackError};
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::store::driver::{DriverError, PrepareOptions};
+use crate::store::driver::{DriverError, PrepareOptions, Role, Side};
 use crate::store::error::Error;
+use crate::store::id_map::{IdMappings, WantedMaps};
 use crate::store::layer::record::LayerRecord;
 use crate::store::staging::Entry;
 use crate::store::{Inner, Store};
@@ -32,6 +34,8 @@ pub struct StageOptions {
     pub diff_id: Option<Digest>,
     /// What a layer may hold at most.
     pub limits: Limits,
+    /// Which ID mappings its contents are to have.
+    pub mappings: WantedMaps,
 }
 
 /// Why a diff did not become a layer. Nothing of it is left.
@@ -120,6 +124,8 @@ pub struct StagedLayer {
     pub measured: Option<Measured>,
     /// What it was in the additional store that it was copied from.
     pub(in crate::store) original: Option<Arc<LayerRecord>>,
+    /// Where its contents have the IDs of containers.
+    pub(in crate::store) mappings: IdMappings,
 }
 
 impl StagedLayer {
@@ -147,6 +153,53 @@ impl Inner {
             parent_comes_later: options.parent_comes_later,
             measured: None,
             original: None,
+            mappings: IdMappings::default(),
+        })
+    }
+
+    /// Prepares a layer without contents over `parent`, whose owners are copied when they are not where `mappings` have
+    /// them.
+    pub(in crate::store) fn stage_mapped(
+        &self,
+        parent: Option<&Side>,
+        mappings: IdMappings,
+        mut options: PrepareOptions,
+    ) -> Result<StagedLayer, Error> {
+        if !mappings.is_empty() {
+            options.root = mappings.root()?;
+        }
+        let to = IdMaps::from(&mappings);
+        let mut staged = match parent {
+            Some(parent) if parent.owners.own != to => {
+                self.stage_copied(parent, &to, Role::Base, &options)?
+            }
+            parent => self.stage_empty(parent.map(|parent| &*parent.id), &options)?,
+        };
+        staged.mappings = mappings;
+        Ok(staged)
+    }
+
+    /// Prepares a layer with a copy of the whole tree of `template`, for other owners.
+    pub(in crate::store) fn stage_copied(
+        &self,
+        template: &Side,
+        to: &IdMaps,
+        role: Role,
+        options: &PrepareOptions,
+    ) -> Result<StagedLayer, Error> {
+        let entry = self.staging.entry()?;
+        let dir = entry.create_dir()?;
+        dir.create_dir(CONTENTS, 0o700)?;
+        let contents = dir.open_dir(CONTENTS)?;
+        self.driver
+            .prepare_mapped(&contents, template, to, role, options)?;
+        Ok(StagedLayer {
+            entry,
+            parent: Some(template.id.clone()),
+            parent_comes_later: false,
+            measured: None,
+            original: None,
+            mappings: IdMappings::default(),
         })
     }
 }
@@ -186,22 +239,26 @@ impl Store {
         diff: impl Read,
         options: &StageOptions,
     ) -> Result<StagedLayer, StageError> {
-        let parent_comes_later = match parent {
-            Some(parent) if self.0.driver.stages_without_parent() => self
-                .find_layer(parent)
-                .map_err(StageError::Store)?
-                .is_none(),
-            _ => false,
+        let found = match parent {
+            Some(parent) => self.find_layer(parent).map_err(StageError::Store)?,
+            None => None,
         };
+        let parent_comes_later =
+            parent.is_some() && found.is_none() && self.0.driver.stages_without_parent();
         let prepare = PrepareOptions {
-            read_write: false,
             durable: true,
             parent_comes_later,
+            ..PrepareOptions::default()
         };
-        let mut staged = self
-            .0
-            .stage_empty(parent, &prepare)
-            .map_err(StageError::Store)?;
+        let below = found.as_ref().map(|found| &*found.record);
+        let wanted = options
+            .mappings
+            .resolve(&below.map(LayerRecord::mappings).unwrap_or_default());
+        let staged = match (below, parent) {
+            (None, Some(parent)) => self.0.stage_empty(Some(parent), &prepare),
+            _ => self.stage_over(below, &wanted, prepare),
+        };
+        let mut staged = staged.map_err(StageError::Store)?;
         let dir = staged.dir()?;
         let contents = dir.open_dir(CONTENTS)?;
         let root = self
@@ -211,8 +268,21 @@ impl Store {
             .map_err(StageError::Driver)?;
         let recipe = dir.create_file(RECIPE, 0o600)?;
         staged.parent_comes_later = parent_comes_later;
-        staged.measured = Some(self.read_diff(diff, &root, recipe, options)?);
+        let mappings = &staged.mappings;
+        staged.measured = Some(self.read_diff(diff, &root, recipe, options, mappings)?);
         Ok(staged)
+    }
+
+    /// Prepares a layer without contents over `parent`, for somebody who wants the mappings `wanted`.
+    pub(in crate::store) fn stage_over(
+        &self,
+        parent: Option<&LayerRecord>,
+        wanted: &IdMappings,
+        options: PrepareOptions,
+    ) -> Result<StagedLayer, Error> {
+        let parent = parent.map(|parent| self.side(parent)).transpose()?;
+        let stored = self.0.stored(wanted)?;
+        self.0.stage_mapped(parent.as_ref(), stored, options)
     }
 
     /// The one pass: hash, inflate, hash, record, unpack.
@@ -222,10 +292,12 @@ impl Store {
         root: &Dir,
         recipe: sys::File,
         options: &StageOptions,
+        mappings: &IdMappings,
     ) -> Result<Measured, StageError> {
         let mut incoming = HashingReader::new(diff, Algorithm::Sha256);
         let unpack_options = unpack::Options {
             limits: options.limits,
+            id_maps: mappings.into(),
             ignore_chown_errors: self.0.driver.ignores_chown_errors(),
             ..unpack::Options::new(self.0.driver.whiteouts())
         };

@@ -3,12 +3,14 @@
 //! ```text
 //! <home>/l/<short>           -> ../<id>/diff
 //! <home>/<id>/diff/          the layer's own contents, the overlay's upper directory
+//! <home>/<id>/diff1/         of a layer that could not share what is below, as its owners are others: a copy of that
 //! <home>/<id>/link           the short name, 26 characters
 //! <home>/<id>/lower          l/<short> of each layer below, nearest first, colon-joined
 //! <home>/<id>/lower-layers   the IDs of the same layers in the same order
 //! <home>/<id>/work/          the overlay's work directory
 //! <home>/<id>/merged/        where it is mounted
 //! <home>/<id>/empty/         the only lower of a layer without parent
+//! <home>/<id>/mapped/<n>/    while it is being mounted: what is below, with other owners
 //! ```
 
 use std::io::Read;
@@ -23,6 +25,10 @@ use crate::sys::{self, Dir, Durability};
 pub const LINKS: &str = "l";
 /// A layer's own contents.
 pub const DIFF: &str = "diff";
+/// What a layer's own contents lie over when the layers below had other owners.
+pub const OLD_DIFF: &str = "diff1";
+/// Where older kernels need the mounts that show other owners.
+pub const MAPPED: &str = "mapped";
 /// The layer's short name.
 pub const LINK: &str = "link";
 /// Short links of the layers below.

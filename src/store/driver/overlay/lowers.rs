@@ -265,7 +265,7 @@ impl Overlay {
 
     /// The home that has the layer. Without additional stores there is nothing to look for: when the mount fails,
     /// [`Overlay::missing`] finds out which layer it was.
-    fn home_of(&self, id: &str) -> Result<&Dir, DriverError> {
+    pub(super) fn home_of(&self, id: &str) -> Result<&Dir, DriverError> {
         if self.others.is_empty() {
             return Ok(&self.home);
         }

@@ -5,11 +5,13 @@
 //! | [`layout`] | the files of a layer in the home |
 //! | `lowers` | which layers lie below; healing what says so |
 //! | `mount` | from a layer to a mounted directory |
+//! | `mapping` | layers below that show other owners |
 //! | `options` | mount options, sorted |
 //! | `probe` | what the kernel does by itself |
 
 pub mod layout;
 mod lowers;
+mod mapping;
 mod mount;
 mod options;
 mod probe;
@@ -25,16 +27,17 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
-    Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Roots,
-    copy_unchanged, regular_file,
+    Base, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Role,
+    Roots, Side, copy_unchanged, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
-use crate::archive::{Whiteouts, pack};
-use crate::store::time::Time;
+use crate::archive::id_shift::{IdMaps, Shift};
+use crate::archive::{Whiteouts, pack, reown};
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
-use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, WORK};
+use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, OLD_DIFF, WORK};
 use lowers::Chain;
+use mapping::Mapping;
 
 /// Says whether a mount program has made the home's layers, whose marks the kernel does not know.
 const HAS_MOUNT_PROGRAM: &str = ".has-mount-program";
@@ -53,6 +56,7 @@ pub struct Overlay {
     ignore_chown_errors: bool,
     max_lowers: usize,
     is_rootless: bool,
+    mapping: Mapping,
     /// Layers that this process made or healed.
     whole: Mutex<HashSet<String>>,
     chains: Mutex<HashMap<String, Arc<Chain>>>,
@@ -105,6 +109,7 @@ impl Overlay {
             ignore_chown_errors: options.ignore_chown_errors,
             max_lowers: options.max_lowers,
             is_rootless: sys::userns::is_rootless()?,
+            mapping: Mapping::new(roots.no_id_mapped_mounts),
             whole: Mutex::default(),
             chains: Mutex::default(),
         })
@@ -181,36 +186,51 @@ impl Overlay {
 
     /// Gives the root of a layer's contents the mode and owner that its parent's has.
     fn inherit_root(&self, diff: &Dir, parent: &Stat) -> Result<(), DriverError> {
-        if (parent.st_uid, parent.st_gid) != (0, 0) {
-            match diff.set_owner("", parent.st_uid, parent.st_gid) {
-                Err(error)
-                    if self.ignore_chown_errors
-                        && error.kind() == std::io::ErrorKind::PermissionDenied => {}
-                result => result?,
-            }
-        }
+        let owner = (parent.st_uid, parent.st_gid);
+        super::own(diff, owner, self.ignore_chown_errors)?;
         Ok(diff.set_mode(parent.st_mode & 0o7777)?)
     }
 
     /// Whole trees compared, as a layer has to be with one that is not the next below.
-    fn changed(&self, id: &str, from: &str) -> Result<(Dir, Vec<Change>), DriverError> {
-        let (new, old) = (self.view(id)?, self.view(from)?);
-        let changes = changes::between(Some(&Tree::new(&old)), &Tree::new(&new))?;
+    fn changed(
+        &self,
+        layer: &Side,
+        from: Option<&Side>,
+    ) -> Result<(Dir, Vec<Change>), DriverError> {
+        let new = self.view(layer)?;
+        let old = from.map(|from| self.view(from)).transpose()?;
+        let tree = |dir, side: &Side| Tree {
+            dir,
+            id_maps: side.owners.own.clone(),
+        };
+        let old = old.as_ref().zip(from).map(|(dir, side)| tree(dir, side));
+        let changes = changes::between(old.as_ref(), &tree(&new, layer))?;
         Ok((new, changes))
     }
 
-    /// The layer that a layer must be compared with; `None` when its own `diff` tells what changed.
+    /// What a layer must be compared with; `None` when its own `diff` tells what changed.
     fn other_than_own_diff(
         &self,
-        id: &str,
-        from: Option<&str>,
-    ) -> Result<Option<String>, DriverError> {
-        let nearest = self.lowers(id)?.into_iter().next();
-        let is_nearest = from.is_none() || from == nearest.as_deref();
+        layer: &Side,
+        from: &Base,
+    ) -> Result<Option<Option<Side>>, DriverError> {
+        let nearest = self.lowers(&layer.id)?.into_iter().next();
+        let is_nearest = match from {
+            Base::Below => true,
+            Base::Nothing => false,
+            Base::Layer(from) => Some(&from.id) == nearest.as_ref(),
+        };
         if is_nearest && probe::has_whole_diffs(&self.mount_options, self.is_rootless)? {
             return Ok(None);
         }
-        Ok(from.map(str::to_owned).or(nearest))
+        Ok(Some(match from {
+            Base::Layer(from) => Some(from.clone()),
+            Base::Nothing => None,
+            Base::Below => nearest.map(|id| Side {
+                id,
+                owners: layer.owners.below_only(),
+            }),
+        }))
     }
 
     /// The contents of the layers below, nearest first.
@@ -266,12 +286,20 @@ impl Driver for Overlay {
             }
             Some(_) => diff.set_mode(0o555)?,
             None => {
+                super::own(&diff, options.root, self.ignore_chown_errors)?;
                 diff.set_mode(0o555)?;
                 at.create_dir(EMPTY, 0o700)?;
             }
         }
         at.create_dir(WORK, 0o700)?;
         at.create_dir(MERGED, 0o700)?;
+        if options.root != (0, 0) {
+            // The container's root may then look into the directory; in a shared name space it need not.
+            super::own(at, options.root, self.ignore_chown_errors)?;
+            for name in [WORK, MERGED] {
+                super::own(&at.open_dir(name)?, options.root, self.ignore_chown_errors)?;
+            }
+        }
         files.push(at.write_new(LINK, layout::new_short_name().as_bytes(), 0o644)?);
         if options.durable {
             sync_all(&files, at)
@@ -297,6 +325,41 @@ impl Driver for Overlay {
             layout::replace(at, LINK, &short)?;
         }
         copy_unchanged(id, &from.open_dir(DIFF)?, &at.open_dir(DIFF)?)
+    }
+
+    fn prepare_mapped(
+        &self,
+        at: &Dir,
+        template: &Side,
+        to: &IdMaps,
+        role: Role,
+        options: &PrepareOptions,
+    ) -> Result<Copied, DriverError> {
+        self.prepare(at, None, options)?;
+        let shift = Shift {
+            from: template.owners.own.clone(),
+            to: to.clone(),
+        };
+        let view = self.view(template)?;
+        let copied = match role {
+            Role::Contents => reown::copy(&view, &at.open_dir(DIFF)?, &shift)?,
+            Role::Base => {
+                // The older generation, as peers call it: it lies below the layer's own.
+                at.create_dir(OLD_DIFF, 0o700)?;
+                let base = at.open_dir(OLD_DIFF)?;
+                let copied = reown::copy(&view, &base, &shift)?;
+                self.inherit_root(&at.open_dir(DIFF)?, &base.stat_self()?)?;
+                copied
+            }
+        };
+        if options.durable {
+            at.sync_file_system()?;
+        }
+        Ok(copied)
+    }
+
+    fn shows_other_owners(&self) -> Result<bool, DriverError> {
+        Ok(self.mapping.works(&self.home)?)
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
@@ -360,6 +423,7 @@ impl Driver for Overlay {
         // One that nobody recorded, as its maker died: it would move along and keep the trash busy for ever.
         let mount_point = self.default_mount_point(id);
         while sys::mount::is_overlay(&mount_point)? && sys::mount::unmount(&mount_point)? {}
+        mapping::release(&layer)?;
         self.whole().remove(id);
         let short = layout::short_name(&layer)?;
         if let Some(short) = &short
@@ -441,40 +505,39 @@ impl Driver for Overlay {
         Ok(sys::mount::is_overlay(at)?)
     }
 
-    fn changes(&self, id: &str, from: Option<&str>) -> Result<Vec<Change>, DriverError> {
-        match self.other_than_own_diff(id, from)? {
+    fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {
+        match self.other_than_own_diff(layer, from)? {
             None => Ok(changes::overlay(
-                &self.content(id)?,
-                &self.lower_contents(id)?,
+                &self.content(&layer.id)?,
+                &self.lower_contents(&layer.id)?,
             )?),
-            Some(from) => Ok(self.changed(id, &from)?.1),
+            Some(from) => Ok(self.changed(layer, from.as_ref())?.1),
         }
     }
 
-    fn diff(&self, id: &str, from: Option<&str>, out: &mut dyn Write) -> Result<(), DriverError> {
-        match self.other_than_own_diff(id, from)? {
+    fn diff(&self, layer: &Side, from: &Base, out: &mut dyn Write) -> Result<(), DriverError> {
+        match self.other_than_own_diff(layer, from)? {
             None => {
-                let lowers = self.lower_contents(id)?;
+                let lowers = self.lower_contents(&layer.id)?;
                 let options = pack::Options {
+                    id_maps: layer.owners.own.clone(),
                     overlay: Some(&lowers),
-                    ..pack::Options::default()
                 };
-                pack::pack(&self.content(id)?, out, &options)?;
+                pack::pack(&self.content(&layer.id)?, out, &options)?;
+                Ok(())
             }
             Some(from) => {
-                let (new, changes) = self.changed(id, &from)?;
-                let now = Time::now().seconds().into();
-                pack::pack_changes(&new, &changes, now, out, &pack::Options::default())?;
+                let (new, changes) = self.changed(layer, from.as_ref())?;
+                super::pack_changes(&new, layer, &changes, out)
             }
         }
-        Ok(())
     }
 
-    fn diff_size(&self, id: &str, from: Option<&str>) -> Result<u64, DriverError> {
-        match self.other_than_own_diff(id, from)? {
-            None => Ok(changes::size(&self.content(id)?)?),
+    fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError> {
+        match self.other_than_own_diff(layer, from)? {
+            None => Ok(changes::size(&self.content(&layer.id)?)?),
             Some(from) => {
-                let (new, changes) = self.changed(id, &from)?;
+                let (new, changes) = self.changed(layer, from.as_ref())?;
                 Ok(changes::size_of(&new, &changes)?)
             }
         }
@@ -491,7 +554,10 @@ impl Driver for Overlay {
             ("Supports d_type", true.to_string()),
             ("Native Overlay Diff", has_whole_diffs.to_string()),
             ("Using metacopy", has_metacopy.to_string()),
-            ("Supports shifting", false.to_string()),
+            (
+                "Supports shifting",
+                self.mapping.works(&self.home)?.to_string(),
+            ),
             ("Supports volatile", true.to_string()),
         ];
         Ok(pairs

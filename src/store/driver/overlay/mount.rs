@@ -3,14 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use super::layout::{DIFF, EMPTY, WORK};
+use super::mapping::{self, Shown};
 use super::{Overlay, options};
-use crate::store::driver::{Driver, DriverError, MountOptions};
+use crate::archive::id_shift::IdMaps;
+use crate::store::driver::{Driver, DriverError, MountOptions, Owners, Side, own};
 use crate::sys::mount::Overlay as OverlayMount;
 use crate::sys::{self, Dir};
 
 /// What is to be mounted.
 struct Plan {
     mount: OverlayMount,
+    /// The layer's directory.
+    layer: Dir,
+    /// Keeps what of the layers below shows other owners.
+    shown: Option<Shown>,
     /// The layers below, for messages.
     lowers: Vec<String>,
 }
@@ -37,6 +43,8 @@ impl Overlay {
         let below = &mut mount.lowers;
         below.reserve(lowers.ids.len() + 2);
         self.directories(id, below)?;
+        // A copy of all that is below, with the layer's own owners, hides it.
+        let has_copy = below.len() > 1;
         if !flags.read_only {
             below.remove(0);
             mount.upper = Some((layer.path().join(DIFF), layer.path().join(WORK)));
@@ -46,13 +54,27 @@ impl Overlay {
                 return Err(DriverError::InUse(id.to_owned()));
             }
             layer.remove_tree("work/work/incompat/volatile")?;
+            self.own_root(&layer, &wanted.owners.own)?;
             let has_volatile = mount.options.iter().any(|option| option == "volatile");
             if wanted.volatile && !has_volatile {
                 mount.options.push("volatile".to_owned());
             }
         }
-        for lower in &lowers.ids {
+        let mut shown = match has_copy {
+            true => None,
+            false => self.shown(id, &lowers.ids, &wanted.owners)?,
+        };
+        for (number, lower) in lowers.ids.iter().enumerate() {
+            let start = below.len();
             self.directories(lower, below)?;
+            if let Some(shown) = &mut shown
+                && number < wanted.owners.layers
+            {
+                let home = self.home_of(lower)?.path();
+                for path in &mut below[start..] {
+                    *path = shown.path(home, path)?;
+                }
+            }
         }
         if below.is_empty() || (below.len() == 1 && flags.read_only) {
             below.push(layer.path().join(EMPTY));
@@ -65,7 +87,66 @@ impl Overlay {
             });
         }
         let lowers = lowers.ids;
-        Ok(Plan { mount, lowers })
+        Ok(Plan {
+            mount,
+            layer,
+            shown,
+            lowers,
+        })
+    }
+
+    /// What is needed to show the layers below with the layer's own owners; `None` when they have these.
+    fn shown(
+        &self,
+        id: &str,
+        lowers: &[String],
+        owners: &Owners,
+    ) -> Result<Option<Shown>, DriverError> {
+        if owners.own == owners.below || lowers.is_empty() || owners.layers == 0 {
+            return Ok(None);
+        }
+        if !self.mapping.works(&self.home)? {
+            return Err(DriverError::Unmappable(id.to_owned()));
+        }
+        Ok(Some(self.mapping.shown(&owners.below, &owners.own)?))
+    }
+
+    /// Older peers make the root directory of a mapped container the machine's root's, and at creation so do all.
+    fn own_root(&self, layer: &Dir, maps: &IdMaps) -> Result<(), DriverError> {
+        if maps.is_identity() {
+            return Ok(());
+        }
+        let diff = layer.open_dir(DIFF)?;
+        let stat = diff.stat_self()?;
+        let owner = (stat.st_uid, stat.st_gid);
+        if maps.to_container(owner.0, owner.1).is_some() {
+            return Ok(());
+        }
+        let mapped = maps.to_host(owner.0, owner.1).or(maps.to_host(0, 0));
+        match mapped {
+            Some(owner) => own(&diff, owner, self.ignore_chown_errors),
+            None => Ok(()),
+        }
+    }
+
+    /// Mounts what is planned. Kernels before 6.15 build overlays only of mounts that have a place, so where they must,
+    /// the copies that show other owners get one for the moment.
+    fn carry_out<T>(
+        plan: &mut Plan,
+        mount: impl Fn(&OverlayMount) -> Result<T, sys::Error>,
+    ) -> Result<T, sys::Error> {
+        let result = mount(&plan.mount);
+        let Some(shown) = &plan.shown else {
+            return result;
+        };
+        match result {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {}
+            result => return result,
+        }
+        let attached = shown.attach(&plan.layer, &mut plan.mount.lowers);
+        let result = attached.and_then(|()| mount(&plan.mount));
+        mapping::release(&plan.layer)?;
+        result
     }
 
     /// Mounts a layer, making the place when it is missing.
@@ -80,7 +161,7 @@ impl Overlay {
             // what is there as well.
             return Ok(at.to_owned());
         }
-        let plan = self.plan(id, options)?;
+        let mut plan = self.plan(id, options)?;
         let home = self.home.path();
         if at.starts_with(home) && !self.skip_mount_home && !sys::mount::is_mount_point(home)? {
             // As every Go tool does at its first call: that would hide a mount made before it, and the
@@ -90,7 +171,7 @@ impl Overlay {
         // Older peers remove the mount point when they unmount; and it must be there before the overlay
         // is made: a volatile one that can't be attached leaves its mark and can't be made again.
         Dir::ensure_path(at, 0o700)?;
-        match sys::mount::overlay(&plan.mount, at) {
+        match Self::carry_out(&mut plan, |mount| sys::mount::overlay(mount, at)) {
             Ok(()) => Ok(at.to_owned()),
             Err(error) => self.explain(&plan, error),
         }
@@ -107,14 +188,17 @@ impl Overlay {
     }
 
     /// The whole tree of a layer, mounted read-only nowhere: it ends with the returned directory.
-    pub(super) fn view(&self, id: &str) -> Result<Dir, DriverError> {
+    pub(super) fn view(&self, layer: &Side) -> Result<Dir, DriverError> {
         let options = MountOptions {
             read_only: true,
+            owners: layer.owners.clone(),
             ..MountOptions::default()
         };
+        let id = &*layer.id;
         let mut plan = self.plan(id, &options)?;
         plan.mount.context = None;
-        match sys::mount::overlay_view(&plan.mount, &self.home.path().join(id)) {
+        let path = self.home_of(id)?.path().join(id);
+        match Self::carry_out(&mut plan, |mount| sys::mount::overlay_view(mount, &path)) {
             Ok(view) => Ok(view),
             Err(error) => self.explain(&plan, error),
         }
