@@ -1,18 +1,23 @@
 //! One cycle create-container, mount, unmount, delete as four processes, against the newest peer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use strata::store::{Config, NewContainer, Store};
 
 use super::numbers::{Promise, Samples, Table};
 use super::support::image;
 use super::support::scratch::Scratch;
 use super::support::tool::{self, Tool};
-use super::{Extent, binary};
+use super::{Extent, binary, lists};
 
 #[derive(Debug)]
-struct Side {
-    program: PathBuf,
-    store: Vec<String>,
+pub struct Side {
+    pub program: PathBuf,
+    pub store: Vec<String>,
+    folder: PathBuf,
     image: String,
+    standing: usize,
     samples: Samples,
 }
 
@@ -36,12 +41,14 @@ impl Side {
         Self {
             program: program.to_owned(),
             store,
+            folder: folder.to_owned(),
             image,
+            standing: 0,
             samples: Samples::default(),
         }
     }
 
-    fn run(&self, arguments: &[&str]) -> tool::Ran {
+    pub fn run(&self, arguments: &[&str]) -> tool::Ran {
         Tool::at(&self.program)
             .args(&self.store)
             .args(arguments)
@@ -79,15 +86,30 @@ impl Side {
         lines
     }
 
-    /// Containers that stand beside the measured one; made by Strata on both sides, as that is quicker.
-    fn populate(&self, count: usize) {
-        for n in 0..count {
-            Tool::at(&binary())
-                .args(&self.store[..6])
-                .args(["create-container", "--name", &format!("standing-{n}")])
-                .arg(&self.image)
-                .ok();
-        }
+    /// Makes containers that stand beside the measured one, until there are `count`: by Strata on both
+    /// sides, in one process, many at a time.
+    fn populate(&mut self, count: usize) {
+        let store = Store::open(Config {
+            driver: Some("overlay".into()),
+            ..Config::in_roots(self.folder.join("graph"), self.folder.join("run"))
+        })
+        .unwrap();
+        let missing = Mutex::new(self.standing..count);
+        self.standing = count;
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| {
+                    while let Some(number) = { missing.lock().unwrap().next() } {
+                        let new = NewContainer {
+                            names: vec![format!("standing-{number}")],
+                            image: Some(self.image.clone()),
+                            ..NewContainer::default()
+                        };
+                        store.create_container(new).unwrap();
+                    }
+                });
+            }
+        });
     }
 }
 
@@ -107,11 +129,14 @@ pub fn measure(extent: Extent, table: &mut Table) {
     assert!(seen.len() > 5, "the image is seen: {seen:?}");
     assert_eq!(seen, peer.look(), "both mount the same files");
 
-    for (count, promise) in [(0, 2.5), (extent.containers, 4.0)] {
+    let [some, many] = extent.containers;
+    for (count, promise) in [(0, 2.5), (some, 4.0), (many, 10.0)] {
         ours.populate(count);
         peer.populate(count);
         synced.populate(count);
-        let pairs = (extent.pairs / 5).max(5);
+        // The peer takes half a second in the largest store.
+        let share = if count == many { 15 } else { 5 };
+        let pairs = (extent.pairs / share).max(5);
         for n in 0..pairs + 1 {
             if n == 1 {
                 ours.samples = Samples::default();
@@ -150,4 +175,5 @@ pub fn measure(extent: Extent, table: &mut Table) {
             );
         }
     }
+    lists::measure(extent, &ours, &peer, table);
 }

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use super::memory;
 use super::numbers::{Promise, Samples, Table};
 use super::support::image::{self, Layer};
 use super::support::scratch::Scratch;
 use super::support::tool;
 use super::{Extent, binary};
+
+/// Between two looks at the memory of a program that is timed.
+const PAUSE: Duration = Duration::from_millis(3);
 
 pub fn measure(extent: Extent, table: &mut Table) {
     let scratch = Scratch::new("bench");
@@ -33,7 +37,7 @@ pub fn measure(extent: Extent, table: &mut Table) {
                 .args(["--storage-driver", "overlay", "pull", "--quiet"])
                 .arg(format!("oci:{}:one", layout.display()));
             let used = our_synced.time(|| {
-                let used = our_time.time(|| peak_memory(&mut command));
+                let used = our_time.time(|| memory::peak(&mut command, PAUSE));
                 sync(&ours);
                 used
             });
@@ -50,7 +54,7 @@ pub fn measure(extent: Extent, table: &mut Table) {
                     theirs.join("run").display()
                 ));
             let used = their_synced.time(|| {
-                let used = their_time.time(|| peak_memory(&mut command));
+                let used = their_time.time(|| memory::peak(&mut command, PAUSE));
                 sync(&theirs);
                 used
             });
@@ -158,31 +162,6 @@ fn write_layout(layout: &Path, megabytes: usize) -> usize {
         })
         .sum();
     (bytes / 1_000_000) as usize
-}
-
-/// Runs to the end and returns the most memory that was resident, in MiB, as the kernel counted it.
-fn peak_memory(command: &mut Command) -> f64 {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0.0;
-    let result = loop {
-        if let Ok(text) = fs::read_to_string(&status)
-            && let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:"))
-        {
-            let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-            peak = kib / 1024.0;
-        }
-        if let Some(result) = child.try_wait().unwrap() {
-            break result;
-        }
-        std::thread::sleep(Duration::from_millis(3));
-    };
-    assert!(result.success(), "{command:?} failed");
-    peak
 }
 
 fn sync(folder: &Path) {

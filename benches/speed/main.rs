@@ -6,6 +6,8 @@
 //! | [`floor`] | what the kernel alone takes for a publish and an unpublish |
 //! | [`volumes`] | publish and unpublish over gRPC; many clients; the plugin at rest |
 //! | [`cycle`] | create-container, mount, unmount, delete as four processes |
+//! | [`lists`] | what commands that only look take in a large store, in time and memory |
+//! | [`memory`] | the most that a program used |
 //! | [`import`] | a large OCI layout into the store |
 //!
 //! Pairs are interleaved, on one file system, at the durability that the row names. Results are
@@ -26,6 +28,8 @@ mod support;
 mod cycle;
 mod floor;
 mod import;
+mod lists;
+mod memory;
 mod numbers;
 mod volumes;
 
@@ -44,7 +48,8 @@ struct Extent {
     pairs: usize,
     seconds: u64,
     volumes: usize,
-    containers: usize,
+    /// How many containers stand beside the measured one: some, and many.
+    containers: [usize; 2],
     megabytes: usize,
     imports: usize,
 }
@@ -58,7 +63,7 @@ fn main() {
             pairs: 20,
             seconds: 1,
             volumes: 50,
-            containers: 50,
+            containers: [50, 300],
             megabytes: 20,
             imports: 1,
         }
@@ -67,7 +72,7 @@ fn main() {
             pairs: 300,
             seconds: 5,
             volumes: 1000,
-            containers: 1000,
+            containers: [1000, 10_000],
             megabytes: 500,
             imports: 3,
         }

@@ -29,17 +29,17 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
 
 /// `containers`.
 pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    let containers: Vec<_> = store.containers()?.iter().collect();
     if given.has("json") {
+        let containers: Vec<_> = store.containers()?.iter().collect();
         output.json(&objects::records(&containers))?;
         return Ok(0);
     }
-    for container in containers {
-        output.line(&container.id)?;
-        for name in &container.names {
+    for container in store.container_roster()?.iter() {
+        output.line(container.id())?;
+        for name in container.names() {
             output.line(format_args!("\tname: {name}"))?;
         }
-        for key in &container.big_data_names {
+        for key in container.data_keys() {
             output.line(format_args!("\tdata: {key}"))?;
         }
     }

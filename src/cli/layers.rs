@@ -1,13 +1,16 @@
 //! Commands on layers.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
 use super::{input, maps, objects, tree};
 use crate::store::id_map::IdMap;
-use crate::store::{Error, Kind, LayerRecord, NewLayer, StageOptions, Store};
+use crate::store::{
+    ContainerRecord, Error, Found, ImageRecord, Kind, LayerRecord, NewLayer, Roster, Row,
+    StageOptions, Store,
+};
 
 fn new_layer(given: &Given) -> Result<NewLayer, Failure> {
     Ok(NewLayer {
@@ -86,56 +89,69 @@ pub(super) fn child_of(store: &Store, key: &str) -> Option<String> {
 
 /// `layers`.
 pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    let layers: Vec<_> = store.layers()?.iter().collect();
     if given.has("json") {
+        let layers: Vec<_> = store.layers()?.iter().collect();
         output.json_list(&objects::records(&layers))?;
         return Ok(0);
     }
-    if given.has("quick") && !given.has("tree") {
-        for layer in &layers {
-            output.line(&layer.id)?;
-        }
-        return Ok(0);
-    }
-    let users = Users::of(store)?;
     if given.has("tree") {
-        let points = store.mount_points()?;
-        let mut nodes = Vec::new();
-        for layer in &layers {
-            let mut notes: Vec<String> = layer
-                .names
-                .iter()
-                .map(|name| format!("name: {name}"))
-                .collect();
-            if let Some(point) = points.get(&layer.id) {
-                notes.push(format!("mount: {}", point.display()));
-            }
-            for User { kind, id, names } in users.of_layer(&layer.id) {
-                notes.push(format!("{kind}: {id}"));
-                notes.extend(names.iter().map(|name| format!("{kind} name: {name}")));
-            }
-            nodes.push(tree::Node {
-                id: layer.id.clone(),
-                parent: layer.parent.clone(),
-                notes,
-            });
+        return draw_tree(store, output);
+    }
+    let layers = store.layer_roster()?;
+    if given.has("quick") {
+        for layer in layers.iter() {
+            output.line(layer.id())?;
         }
-        output.bytes(tree::draw(&nodes).as_bytes())?;
         return Ok(0);
     }
-    for layer in &layers {
-        let mut text = layer.id.clone();
-        for name in &layer.names {
-            text.push_str(&format!("\n\tname: {name}"));
+    let (images, containers) = (
+        store.images()?.iter().collect::<Vec<_>>(),
+        store.container_roster()?,
+    );
+    let users = Users::of(&images, &containers);
+    for layer in layers.iter() {
+        output.line(layer.id())?;
+        for name in layer.names() {
+            output.line(format_args!("\tname: {name}"))?;
         }
-        for user in users.of_layer(&layer.id) {
-            text.push_str(&format!("\n\t{}: {}", user.kind, user.id));
+        for user in users.of_layer(layer.id()) {
+            output.line(format_args!("\t{}: {}", user.kind, user.id))?;
             for name in &user.names {
-                text.push_str(&format!("\n\t\tname: {name}"));
+                output.line(format_args!("\t\tname: {name}"))?;
             }
         }
-        output.line(text)?;
     }
+    Ok(0)
+}
+
+fn draw_tree(store: &Store, output: &mut Output) -> Outcome {
+    let (images, containers) = (
+        store.images()?.iter().collect::<Vec<_>>(),
+        store.container_roster()?,
+    );
+    let users = Users::of(&images, &containers);
+    let points = store.mount_points()?;
+    let mut nodes = Vec::new();
+    for layer in store.layers()?.iter() {
+        let mut notes: Vec<String> = layer
+            .names
+            .iter()
+            .map(|name| format!("name: {name}"))
+            .collect();
+        if let Some(point) = points.get(&layer.id) {
+            notes.push(format!("mount: {}", point.display()));
+        }
+        for User { kind, id, names } in users.of_layer(&layer.id) {
+            notes.push(format!("{kind}: {id}"));
+            notes.extend(names.iter().map(|name| format!("{kind} name: {name}")));
+        }
+        nodes.push(tree::Node {
+            id: layer.id.clone(),
+            parent: layer.parent.clone(),
+            notes,
+        });
+    }
+    output.bytes(tree::draw(&nodes).as_bytes())?;
     Ok(0)
 }
 
@@ -154,45 +170,49 @@ pub(super) fn list_driver(store: &Store, given: &Given, output: &mut Output) -> 
 }
 
 /// An image or container that stands on a layer.
-struct User {
+struct User<'a> {
     kind: &'static str,
-    id: String,
-    names: Vec<String>,
+    id: &'a str,
+    names: Vec<&'a str>,
 }
 
 /// Who stands on which layer: images before containers.
-struct Users(BTreeMap<String, Vec<User>>);
+struct Users<'a> {
+    images: HashMap<&'a str, Vec<&'a ImageRecord>>,
+    containers: HashMap<&'a str, Vec<&'a Row<ContainerRecord>>>,
+}
 
-impl Users {
-    fn of(store: &Store) -> Result<Self, Failure> {
-        let mut users = Self(BTreeMap::new());
-        for image in store.images()?.iter() {
-            for layer in image.top_layers().filter(|layer| !layer.is_empty()) {
-                users.add(layer, "image", &image.id, &image.names);
+impl<'a> Users<'a> {
+    fn of(images: &'a [Found<ImageRecord>], containers: &'a Roster<ContainerRecord>) -> Self {
+        let mut users = Self {
+            images: HashMap::new(),
+            containers: HashMap::new(),
+        };
+        for image in images {
+            for layer in image.top_layers() {
+                users.images.entry(layer).or_default().push(image);
             }
         }
-        for container in store.containers()?.iter() {
-            users.add(
-                &container.layer,
-                "container",
-                &container.id,
-                &container.names,
-            );
+        for container in containers.iter() {
+            let users = users.containers.entry(container.layer()).or_default();
+            users.push(container);
         }
-        Ok(users)
+        users
     }
 
-    fn add(&mut self, layer: &str, kind: &'static str, id: &str, names: &[String]) {
-        let users = self.0.entry(layer.to_owned()).or_default();
-        users.push(User {
-            kind,
-            id: id.to_owned(),
-            names: names.to_vec(),
+    fn of_layer(&self, id: &str) -> impl Iterator<Item = User<'a>> {
+        let images = self.images.get(id).into_iter().flatten();
+        let containers = self.containers.get(id).into_iter().flatten();
+        let images = images.map(|image| User {
+            kind: "image",
+            id: &image.id,
+            names: image.names.iter().map(String::as_str).collect(),
         });
-    }
-
-    fn of_layer(&self, id: &str) -> &[User] {
-        self.0.get(id).map_or(&[], Vec::as_slice)
+        images.chain(containers.map(|container| User {
+            kind: "container",
+            id: container.id(),
+            names: container.names().collect(),
+        }))
     }
 }
 

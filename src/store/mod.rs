@@ -13,6 +13,7 @@
 //! | File | What |
 //! |---|---|
 //! | [`table`], [`row`], [`scan`], [`index`] | records in memory, parsed when asked for |
+//! | [`view`], [`roster`] | all records as they were at one moment, parsed or not |
 //! | [`table_file`], [`last_write`], [`spare`] | their files, locks, tokens |
 //! | [`transaction`], [`writer`] | ordered locks and one save; the one writer of a process |
 //! | [`staging`] | layers in the making, and what was deleted |
@@ -46,6 +47,7 @@ mod mounts;
 mod naming;
 mod opening;
 mod read_only;
+mod roster;
 mod row;
 mod scan;
 mod spare;
@@ -72,6 +74,8 @@ pub use layer::record::LayerRecord;
 pub use layer::stage::{StageError, StageOptions, StagedLayer};
 pub use layer::{Layers, NewLayer};
 pub use mounting::Mounting;
+pub use roster::Roster;
+pub use row::{Record, Row, Shape};
 pub use time::Time;
 pub use view::{Found, View};
 
@@ -147,16 +151,21 @@ impl Store {
         self.0.layers.snapshot()
     }
 
+    /// The layers of the store, and those of each additional store.
+    fn layer_tables(&self) -> Result<Vec<Arc<Table<LayerRecord>>>, Error> {
+        let mut tables = vec![self.own_layers()?];
+        for other in &self.0.others {
+            tables.push(other.layers.snapshot()?);
+        }
+        Ok(tables)
+    }
+
     /// All layers, those of additional stores last.
     ///
     /// # Errors
     /// When the records can't be locked or loaded.
     pub fn layers(&self) -> Result<View<LayerRecord>, Error> {
-        let mut tables = vec![self.own_layers()?];
-        for other in &self.0.others {
-            tables.push(other.layers.snapshot()?);
-        }
-        View::new(tables)
+        View::new(self.layer_tables()?)
     }
 
     /// All images, those of additional stores last.

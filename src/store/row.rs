@@ -54,7 +54,17 @@ pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
         &[]
     }
 
-    /// The same, to change.
+    /// The layer that it stands on, as its key `layer` has it; none for kinds without.
+    fn layer(&self) -> &str {
+        ""
+    }
+
+    /// Keys of its big data, none for kinds without.
+    fn data_keys(&self) -> &[String] {
+        &[]
+    }
+
+    /// Its names, to change.
     fn names_mut(&mut self) -> Option<&mut Vec<String>> {
         None
     }
@@ -99,10 +109,14 @@ struct Outline {
     id: Place,
     /// Its list of names, brackets included.
     names: Place,
+    /// What its key `layer` has.
+    layer: Place,
+    /// Its list of keys of big data, brackets included.
+    data_keys: Place,
     has_flags: bool,
     /// Some string of it is written with escapes.
     has_escapes: bool,
-    /// The ID or the names can't be told from the text alone.
+    /// What look-ups need can't be told from the text alone.
     must_parse: bool,
 }
 
@@ -133,13 +147,25 @@ impl Outline {
                     outline.id = id.place.into();
                     Ok(())
                 }
-                "names" if scanner.peek() == Some(b'[') => {
+                "names" | "big-data-names" if scanner.peek() == Some(b'[') => {
+                    let is_names = key == "names";
                     let start = scanner.at();
                     scanner.list(|scanner| {
                         outline.must_parse |= scanner.string()?.is_escaped;
                         Ok(())
                     })?;
-                    outline.names = (start..scanner.at()).into();
+                    let place = (start..scanner.at()).into();
+                    if is_names {
+                        outline.names = place;
+                    } else {
+                        outline.data_keys = place;
+                    }
+                    Ok(())
+                }
+                "layer" if scanner.peek() == Some(b'"') => {
+                    let layer = scanner.string()?;
+                    outline.must_parse |= layer.is_escaped;
+                    outline.layer = layer.place.into();
                     Ok(())
                 }
                 "flags" => {
@@ -225,29 +251,40 @@ impl<R: Record> Row<R> {
         &self.source.text[self.outline.part.range()]
     }
 
+    fn get(&self, place: Place) -> &str {
+        &self.source.text[place.range()]
+    }
+
     /// The unique ID.
     pub fn id(&self) -> &str {
         match self.record.get() {
             Some(record) => record.id(),
-            None => &self.source.text[self.outline.id.range()],
+            None => self.get(self.outline.id),
+        }
+    }
+
+    /// The layer that it stands on; empty for none, and for kinds without.
+    pub fn layer(&self) -> &str {
+        match self.record.get() {
+            Some(record) => record.layer(),
+            None => self.get(self.outline.layer),
         }
     }
 
     /// The names that find it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let (parsed, mut text) = match self.record.get() {
-            Some(record) => (record.names(), ""),
-            None => (&[][..], &self.source.text[self.outline.names.range()]),
-        };
-        // They have no escapes: every second quote ends a name.
-        let scanned = std::iter::from_fn(move || {
-            let start = memchr::memchr(b'"', text.as_bytes())? + 1;
-            let len = memchr::memchr(b'"', &text.as_bytes()[start..])?;
-            let name = &text[start..start + len];
-            text = &text[start + len + 1..];
-            Some(name)
-        });
-        parsed.iter().map(String::as_str).chain(scanned)
+        match self.record.get() {
+            Some(record) => Strings(record.names(), ""),
+            None => Strings(&[], self.get(self.outline.names)),
+        }
+    }
+
+    /// Keys of its big data.
+    pub fn data_keys(&self) -> impl Iterator<Item = &str> {
+        match self.record.get() {
+            Some(record) => Strings(record.data_keys(), ""),
+            None => Strings(&[], self.get(self.outline.data_keys)),
+        }
     }
 
     /// The text of this row and of `next`, if they lie beside each other as in a list of both.
@@ -298,6 +335,26 @@ impl<R: Record> Row<R> {
     }
 }
 
+/// The strings of a list: of a parsed one, or of the text of one that has no escapes in it.
+struct Strings<'a>(&'a [String], &'a str);
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if let Some((first, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Some(first);
+        }
+        // Every second quote ends a string.
+        let start = memchr::memchr(b'"', self.1.as_bytes())? + 1;
+        let end = start + memchr::memchr(b'"', &self.1.as_bytes()[start..])?;
+        let string = &self.1[start..end];
+        self.1 = &self.1[end + 1..];
+        Some(string)
+    }
+}
+
 /// The JSON text of `record`, with the keys of `old` that its type does not know.
 fn write<R: Record>(record: &R, old: Option<&str>) -> Result<String, ParseTableError> {
     let mut text = json::to_string(record)?;
@@ -316,4 +373,65 @@ fn write<R: Record>(record: &R, old: Option<&str>) -> Result<String, ParseTableE
         }
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::container::record::ContainerRecord;
+
+    fn row(text: &str) -> Row<ContainerRecord> {
+        let source = Source {
+            path: PathBuf::new(),
+            text: text.to_owned(),
+        };
+        Row::scan(&mut Scanner::new(text), &Arc::new(source), 0).unwrap()
+    }
+
+    fn told(row: &Row<ContainerRecord>) -> (&str, &str, Vec<&str>, Vec<&str>) {
+        let names = row.names().collect();
+        (row.id(), row.layer(), names, row.data_keys().collect())
+    }
+
+    #[test]
+    fn a_row_tells_the_same_before_and_after_it_is_parsed() {
+        let mut texts = vec![
+            r#"{"id":"a"}"#.to_owned(),
+            r#"{"id":"a","layer":"","names":[],"big-data-names":[]}"#.to_owned(),
+        ];
+        for (layer, name, key) in [
+            ("l", "n", "k"),
+            ("\\u006c", "n", "k"),
+            ("l", "n", "\\u006b"),
+        ] {
+            texts.push(format!(
+                r#"{{ "flags":{{"id":"no","names":["no"]}}, "big-data-names":["{key}", ""],
+                "layer":"{layer}", "id" : "a","names" : [ "{name}","m" ] }}"#
+            ));
+        }
+        for text in texts {
+            let row = row(&text);
+            let parsed = Arc::clone(row.record().unwrap());
+            let fresh = Row::<ContainerRecord> {
+                record: OnceLock::new(),
+                ..row.clone()
+            };
+            if !row.outline.must_parse {
+                assert_eq!(told(&fresh), told(&row), "{text}");
+            }
+            assert_eq!(row.names().collect::<Vec<_>>(), parsed.names);
+            assert_eq!(row.data_keys().collect::<Vec<_>>(), parsed.big_data_names);
+            assert_eq!(row.layer(), parsed.layer);
+        }
+    }
+
+    #[test]
+    fn a_change_keeps_what_the_type_does_not_know() {
+        let old = row(r#"{"id":"a","future":1.50,"layer":"l"}"#);
+        let mut record = (**old.record().unwrap()).clone();
+        record.layer = "m".into();
+        let new = Row::new(record, Some(&old), 0).unwrap();
+        assert!(new.text().ends_with(r#","future":1.50}"#), "{}", new.text());
+        assert_eq!(new.layer(), "m");
+    }
 }

@@ -49,8 +49,11 @@ fn first_special(word: u64) -> u64 {
     (quotes | backslashes | controls) & HIGH
 }
 
+/// How long the IDs are that a store makes.
+const ID: usize = 64;
+
 /// True when a byte of `block` ends a run of plain characters. Written for the compiler to make vectors of.
-fn has_special(block: &[u8; BLOCK]) -> bool {
+fn has_special<const N: usize>(block: &[u8; N]) -> bool {
     let special =
         |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < b' ');
     block.iter().fold(0, |any, byte| any | special(*byte)) != 0
@@ -58,8 +61,15 @@ fn has_special(block: &[u8; BLOCK]) -> bool {
 
 /// How many bytes at the start of `rest` are plain characters for sure: all of them, up to the last word.
 fn plain(rest: &[u8]) -> usize {
+    // Most bytes are in IDs.
+    if rest.get(ID) == Some(&b'"')
+        && let Some(id) = rest.first_chunk::<ID>()
+        && !has_special(id)
+    {
+        return ID;
+    }
     let mut at = 0;
-    // Keys end within the first word; most other bytes are in IDs and digests, which are long.
+    // Keys end within the first word; most other bytes are in digests and times, which are long.
     let mut is_long = false;
     while let Some(word) = rest.get(at..).and_then(<[u8]>::first_chunk) {
         let special = first_special(u64::from_le_bytes(*word));
@@ -68,7 +78,7 @@ fn plain(rest: &[u8]) -> usize {
             break;
         }
         while !is_long
-            && let Some(block) = rest.get(at..).and_then(<[u8]>::first_chunk)
+            && let Some(block) = rest.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>)
             && !has_special(block)
         {
             at += BLOCK;
@@ -108,6 +118,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes white space, and says what is next.
+    #[inline]
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             match self.byte() {

@@ -11,6 +11,7 @@ use super::id;
 use super::index::{Hash, Index};
 use super::row::{Record, Row, Source};
 use super::scan::{Broken, Scanner};
+use crate::sys::memory;
 
 /// The records of one kind in one store. Rows keep the order in which they came.
 #[derive(Debug)]
@@ -68,6 +69,12 @@ pub enum ParseTableError {
     TooLong,
 }
 
+/// A record that begins before this byte of a file is the first one.
+const FIRST: usize = 2;
+
+/// No record of an honest file is shorter: bounds what is reserved.
+const SHORTEST: usize = 128;
+
 /// The outcome of taking in the text of one file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Absorbed {
@@ -91,17 +98,17 @@ impl<R: Record> Table<R> {
         self.rows.iter().flatten()
     }
 
-    /// The first record that has `text` somewhere and is the wanted one. Only records that may have the
-    /// text are parsed.
+    /// The first record that has the string `value` somewhere and is the wanted one. Only records that may
+    /// have it are parsed.
     ///
     /// # Errors
     /// When such a record says nothing that we understand.
     pub fn search(
         &self,
-        text: &str,
+        value: &str,
         is_wanted: impl Fn(&R) -> bool,
     ) -> Result<Option<Arc<R>>, Error> {
-        for row in self.mentioning(text) {
+        for row in self.mentioning(value) {
             let record = row.record()?;
             if is_wanted(record) {
                 return Ok(Some(Arc::clone(record)));
@@ -110,11 +117,12 @@ impl<R: Record> Table<R> {
         Ok(None)
     }
 
-    /// The rows that may have `text` as a value or a part of one: no other can.
-    fn mentioning(&self, text: &str) -> impl Iterator<Item = &Row<R>> {
-        let finder = memchr::memmem::Finder::new(text).into_owned();
-        // Such a text looks the same in JSON, unless the writer chose to escape it.
-        let is_plain = text
+    /// The rows that may have the string `value`: no other can.
+    fn mentioning(&self, value: &str) -> impl Iterator<Item = &Row<R>> {
+        let quoted = format!("\"{value}\"");
+        let finder = memchr::memmem::Finder::new(&quoted).into_owned();
+        // Such a string looks the same in JSON, unless the writer chose to escape it.
+        let is_plain = value
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte));
         self.iter().filter(move |row| {
@@ -141,17 +149,19 @@ impl<R: Record> Table<R> {
             return Err(load(ParseTableError::TooLong));
         }
         let text = String::from_utf8(text).map_err(|error| load(error.into()))?;
-        // More than a layer's record takes at least.
-        let guess = text.len() / 256;
-        self.rows.reserve(guess);
-        self.ids.reserve(guess);
         let path = path.to_owned();
         let source = Arc::new(Source { path, text });
         let mut scanner = Scanner::new(&source.text);
         let mut absorbed = Absorbed::default();
         let mut refused = None;
         let scanned = scanner.list(|scanner| {
-            let admitted = match Row::scan(scanner, &source, file) {
+            let start = scanner.at();
+            let scanned = Row::scan(scanner, &source, file);
+            if start < FIRST {
+                // Records of one kind are much of a size.
+                self.make_room(source.text.len() / (scanner.at() - start).max(SHORTEST));
+            }
+            let admitted = match scanned {
                 Ok(row) => self.admit(row, &mut absorbed),
                 Err(error) => Err(error),
             };
@@ -169,6 +179,13 @@ impl<R: Record> Table<R> {
         }
         self.settle();
         Ok(absorbed)
+    }
+
+    /// Makes room for about `count` rows more.
+    fn make_room(&mut self, count: usize) {
+        self.rows.reserve(count);
+        memory::populate(&mut self.rows);
+        self.ids.reserve(count);
     }
 
     /// Takes in a row of a file.

@@ -139,10 +139,10 @@ impl<'a, R: Record> Edit<'a, R> {
     /// When a record says nothing that we understand.
     pub fn search(
         &self,
-        text: &str,
+        value: &str,
         is_wanted: impl Fn(&R) -> bool,
     ) -> Result<Option<Arc<R>>, Error> {
-        self.look(|table| table.search(text, is_wanted))
+        self.look(|table| table.search(value, is_wanted))
     }
 
     /// IDs of all records, in the order in which they came.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Mode, OFlags, Stat, Timespec, Timestamps};
 
-use super::{Error, fault};
+use super::{Error, fault, memory};
 
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +103,7 @@ impl File {
     pub fn read_all(&mut self) -> Result<Vec<u8>, Error> {
         let size = usize::try_from(self.stat()?.st_size).unwrap_or(0);
         let mut bytes = Vec::with_capacity(size + 1);
+        memory::populate(&mut bytes);
         loop {
             // One read takes all of it; a second one sees the end.
             let read = rustix::io::retry_on_intr(|| {

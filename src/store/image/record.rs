@@ -127,6 +127,14 @@ impl Record for ImageRecord {
         &self.names
     }
 
+    fn layer(&self) -> &str {
+        &self.layer
+    }
+
+    fn data_keys(&self) -> &[String] {
+        &self.big_data_names
+    }
+
     fn names_mut(&mut self) -> Option<&mut Vec<String>> {
         Some(&mut self.names)
     }

@@ -151,6 +151,10 @@ impl Record for LayerRecord {
         &self.names
     }
 
+    fn data_keys(&self) -> &[String] {
+        &self.big_data_names
+    }
+
     fn names_mut(&mut self) -> Option<&mut Vec<String>> {
         Some(&mut self.names)
     }
