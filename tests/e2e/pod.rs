@@ -81,6 +81,11 @@ impl Pod {
         self.volume(name, "persistentVolumeClaim", json!({ "claimName": claim }))
     }
 
+    /// The cheapest volume that the kubelet has of its own.
+    pub fn empty_dir(self, name: &str) -> Self {
+        self.volume(name, "emptyDir", json!({}))
+    }
+
     /// The object.
     pub fn object(&self) -> Value {
         let wait = "trap 'exit 0' TERM; sleep 100000 & wait";

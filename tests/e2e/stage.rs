@@ -29,6 +29,17 @@ pub fn play(test: impl FnOnce()) {
     }
 }
 
+/// Says something that is to be seen even when the test passes.
+pub fn report(text: &str) {
+    let Some(path) = std::env::var_os("STRATA_REPORT") else {
+        println!("{text}");
+        return;
+    };
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    std::io::Write::write_all(&mut file.expect("the report"), text.as_bytes())
+        .expect("a line of the report");
+}
+
 /// Deletes what tests make.
 fn clear() {
     for kind in ["pods", "persistentvolumeclaims", "secrets"] {
