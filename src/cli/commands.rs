@@ -284,6 +284,11 @@ const PULL: &[Flag] = &[
         "Layers that are fetched and unpacked at the same time (default 4)",
     ),
     value(
+        "pull-keep",
+        None,
+        "Complete layers of so many bytes outlive a kill of the pull (default 16M)",
+    ),
+    value(
         "max-image-size",
         None,
         "How large the files of an image may be together, as 20G (default 128G)",
@@ -376,6 +381,11 @@ const NODE: &[Flag] = &[
         "pull-lanes",
         None,
         "Layers that are fetched and unpacked at the same time (default 4)",
+    ),
+    value(
+        "pull-keep",
+        None,
+        "Complete layers of so many bytes outlive a kill of the pull (default 16M)",
     ),
     value(
         "max-image-size",

@@ -56,6 +56,9 @@ pub fn limit_pulls(given: &Given, options: &mut PullerOptions) -> Result<(), Fai
     if let Some(lanes) = amount(given, "pull-lanes")? {
         options.lanes = usize::try_from(lanes).unwrap_or(usize::MAX);
     }
+    if let Some(bytes) = amount(given, "pull-keep")? {
+        options.keep_bytes = bytes;
+    }
     let limits = &mut options.limits;
     for (flag, limit) in [
         ("max-image-size", &mut limits.unpacked_bytes),

@@ -54,7 +54,10 @@ pub(super) fn finish(
 
 /// `gc`.
 pub(super) fn collect_garbage(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    finish("gc", store.collect_garbage().map(drop), given, output)
+    let collected = store
+        .collect_unfinished(0, |_| false)
+        .and_then(|_| store.collect_garbage());
+    finish("gc", collected.map(drop), given, output)
 }
 
 /// A configuration in the peer's JSON.

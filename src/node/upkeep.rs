@@ -1,5 +1,5 @@
-//! What is done again and again while the plugin serves: the node is looked at, volumes of lost pods are
-//! deleted, and the kubelet's refusal of the plugin is answered.
+//! What is done again and again while the plugin serves: the node is looked at, volumes of lost pods and
+//! garbage are deleted, and the kubelet's refusal of the plugin is answered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,6 +17,10 @@ use super::kubernetes::{Bound, labels};
 /// How often volumes of lost pods are looked for, and how long a pod must be missing.
 const SWEEP_PAUSE: Duration = Duration::from_secs(300);
 const SWEEP_GRACE: Duration = Duration::from_secs(600);
+/// Garbage is collected at each so many sweeps: once an hour.
+const COLLECT_EVERY: u32 = 12;
+/// How long layers of a pull that failed wait for its retry.
+const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
 /// How long the API server may take before the plugin registers without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -32,6 +36,7 @@ impl Upkeep {
     /// Sweeps until the plugin ends.
     pub async fn sweep(self, stopped: watch::Receiver<bool>) {
         let mut missing = HashMap::new();
+        let mut sweeps = 0_u32;
         let stop = until(stopped);
         tokio::pin!(stop);
         loop {
@@ -41,6 +46,12 @@ impl Upkeep {
                 .await;
             if let Err(error) = swept {
                 tracing::warn!(error = %chain(&error), "volumes of lost pods can't be looked for");
+            }
+            sweeps = (sweeps + 1) % COLLECT_EVERY;
+            if sweeps == 0
+                && let Err(error) = volumes.collect(UNFINISHED_AGE).await
+            {
+                tracing::warn!(error = %chain(&error), "garbage stays");
             }
             tokio::select! {
                 () = &mut stop => return,

@@ -186,7 +186,7 @@ impl Store {
 }
 
 impl Transaction<'_> {
-    fn check_unused(&mut self, layer: &LayerRecord) -> Result<(), Error> {
+    pub(super) fn check_unused(&mut self, layer: &LayerRecord) -> Result<(), Error> {
         let id = layer.id.as_str();
         let child = self.layers().search(id, |child| child.parent == id)?;
         if child.is_some() {

@@ -13,6 +13,8 @@ pub struct Flags(BTreeMap<String, Box<RawValue>>);
 impl Flags {
     /// Being created or deleted: whoever loads such a layer with the write lock deletes it.
     pub const INCOMPLETE: &'static str = "incomplete";
+    /// A layer of a pull that is not finished, made by the process with this staging area.
+    pub const UNFINISHED: &'static str = "strata-unfinished";
     /// A container whose contents need not survive a loss of power.
     pub const VOLATILE: &'static str = "Volatile";
     /// The SELinux label of a container's mount.

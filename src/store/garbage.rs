@@ -29,18 +29,29 @@ impl Store {
     /// # Errors
     /// When something can't be read or moved away; what was removed before stays removed.
     pub fn collect_garbage(&self) -> Result<Garbage, Error> {
+        self.collect_garbage_but(HashSet::new())
+    }
+
+    /// As [`Store::collect_garbage`], but for the layers with these IDs: those that are mounted though a
+    /// peer has deleted their records.
+    ///
+    /// # Errors
+    /// As [`Store::collect_garbage`].
+    pub fn collect_garbage_but(&self, used: HashSet<String>) -> Result<Garbage, Error> {
         self.remove_leftovers()?;
-        self.write(Scope::ALL, |transaction| transaction.collect_garbage())
+        self.write(Scope::ALL, move |transaction| {
+            transaction.collect_garbage(&used)
+        })
     }
 }
 
 impl Transaction<'_> {
-    fn collect_garbage(&mut self) -> Result<Garbage, Error> {
+    fn collect_garbage(&mut self, used: &HashSet<String>) -> Result<Garbage, Error> {
         let store = self.store;
         let mut garbage = Garbage::default();
         let layers = ids(self.layers());
         for id in store.driver.list()? {
-            if !layers.contains(&id) {
+            if !layers.contains(&id) && !used.contains(&id) {
                 self.discard_layer(&id)?;
                 garbage.layers.push(id);
             }

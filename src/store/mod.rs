@@ -21,6 +21,7 @@
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
 //! | [`check`] | whether all of it is whole |
 //! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
+//! | [`unfinished`] | layers that wait for the rest of their image |
 //! | [`driver`] | how layers become directories |
 
 pub mod big_data;
@@ -57,6 +58,7 @@ pub mod table;
 mod table_file;
 pub mod time;
 mod transaction;
+mod unfinished;
 pub mod view;
 mod writer;
 

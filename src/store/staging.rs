@@ -177,6 +177,25 @@ impl Staging {
         Ok(())
     }
 
+    /// True for the name of this process's own area.
+    pub fn is_own(&self, area: &str) -> bool {
+        let areas = self.area.lock().unwrap_or_else(PoisonError::into_inner);
+        areas.own.as_ref().is_some_and(|own| own.name == area)
+    }
+
+    /// True while the process lives whose area has this name.
+    ///
+    /// # Errors
+    /// When that can't be told.
+    pub fn is_alive(&self, area: &str) -> Result<bool, Error> {
+        let lock_name = lock_name(area);
+        if self.folder.stat(&lock_name)?.is_none() {
+            return Ok(false);
+        }
+        let file = self.folder.ensure_file(&lock_name, 0o600)?;
+        Ok(RecordLock::try_exclusive(file)?.is_err())
+    }
+
     /// Gives the area back now: for a process that ends without dropping its store.
     pub fn leave(&self) {
         let own = self
@@ -225,6 +244,11 @@ impl Entry {
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name of the area.
+    pub fn area(&self) -> &str {
+        &self.area.name
     }
 
     /// Makes it a directory.

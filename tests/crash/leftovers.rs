@@ -36,6 +36,8 @@ pub fn assert_none(settings: &Settings, image: Option<&Built>, checked: &Checked
     for layer in &layers {
         let is_incomplete = layer["flags"]["incomplete"] == Value::Bool(true);
         assert!(!is_incomplete, "an incomplete layer is left: {layer}");
+        let is_unfinished = !layer["flags"]["strata-unfinished"].is_null();
+        assert!(!is_unfinished, "an unfinished layer is left: {layer}");
     }
     let mut recorded: Vec<_> = layers
         .iter()

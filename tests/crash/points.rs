@@ -57,10 +57,11 @@ impl Scene {
         } else {
             pull(&template, &reference);
         }
-        let arguments = match points {
-            Points::EveryOfOneLane => vec!["--pull-lanes".to_owned(), "1".to_owned()],
-            _ => Vec::new(),
-        };
+        // Each layer is kept as soon as it is complete.
+        let mut arguments = vec!["--pull-keep".to_owned(), "1".to_owned()];
+        if matches!(points, Points::EveryOfOneLane) {
+            arguments.extend(["--pull-lanes".to_owned(), "1".to_owned()]);
+        }
         println!("{name}: image {}", built.id);
         Self {
             registry,

@@ -13,6 +13,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::Timespec;
 
@@ -75,6 +77,32 @@ impl Default for Limits {
     }
 }
 
+/// Bytes that several archives may have together, while they are unpacked at the same time.
+#[derive(Debug)]
+pub struct Budget {
+    all: u64,
+    left: AtomicU64,
+}
+
+impl Budget {
+    /// So many bytes for all of them.
+    pub fn new(bytes: u64) -> Self {
+        Self {
+            all: bytes,
+            left: AtomicU64::new(bytes),
+        }
+    }
+
+    /// Takes bytes from it; false when there are not so many left.
+    fn spend(&self, bytes: u64) -> bool {
+        self.left
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+}
+
 /// How to unpack.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -84,6 +112,8 @@ pub struct Options {
     pub id_maps: IdMaps,
     /// What the archive may amount to.
     pub limits: Limits,
+    /// What it may amount to together with others.
+    pub budget: Option<Arc<Budget>>,
     /// Goes on when an owner can't be set.
     pub ignore_chown_errors: bool,
     /// Leaves out devices and attributes that the kernel refuses, as a user namespace demands.
@@ -97,6 +127,7 @@ impl Options {
             whiteouts,
             id_maps: IdMaps::default(),
             limits: Limits::default(),
+            budget: None,
             ignore_chown_errors: false,
             in_user_namespace: false,
         }
@@ -378,6 +409,14 @@ impl<'a> Unpacker<'a> {
             return Err(UnpackError::Limit {
                 limit: "bytes",
                 allowed: limits.bytes,
+            });
+        }
+        if let Some(budget) = &self.options.budget
+            && !budget.spend(entry.size)
+        {
+            return Err(UnpackError::Limit {
+                limit: "bytes",
+                allowed: budget.all,
             });
         }
         // The last number stands for "no owner" in the kernel.

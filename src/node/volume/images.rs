@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
@@ -351,6 +351,14 @@ impl Images {
             );
         }
         Ok(outcome?)
+    }
+
+    /// Removes layers of pulls whose retry has not come for so long.
+    ///
+    /// # Errors
+    /// When the store can't be read or saved.
+    pub fn collect_unfinished(&self, age: Duration) -> Result<usize, Arc<PullError>> {
+        Ok(self.puller.collect_unfinished(age)?)
     }
 
     fn all_seen(&self) -> MutexGuard<'_, HashMap<String, Arc<Seen>>> {

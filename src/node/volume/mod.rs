@@ -22,12 +22,13 @@
 //! | [`images`] | the image that a volume starts from: found, or pulled |
 //! | [`notices`] | what users are told about images |
 //! | `boot` | whether a volume's files outlive a reboot |
-//! | `publish`, `unpublish`, `claims`, `recover`, `drain` | the operations |
+//! | `publish`, `unpublish`, `claims`, `recover`, `drain`, `collect` | the operations |
 //! | [`error`] | what may go wrong |
 
 pub mod attributes;
 mod boot;
 mod claims;
+mod collect;
 pub mod definition;
 mod drain;
 pub mod error;
@@ -47,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use attributes::{AttributeError, Attributes, MountFlags, PullPolicy};
+pub use collect::Collected;
 pub use definition::{Definition, Lifecycle};
 pub use drain::Drained;
 pub use error::{Error, Kind};

@@ -83,7 +83,8 @@ impl Puller {
                 });
             }
         }
-        let work = self.work(id, &());
+        let _wanted = self.want(chain.iter().map(|layer| layer.id.clone()));
+        let work = self.work(id, u64::MAX, &());
         let layers = work.make(&tasks, inner.options.lanes)?;
         let names = self.free_names(&image)?;
         let created = store.create_image(NewImage {
@@ -99,8 +100,9 @@ impl Puller {
             ..NewImage::default()
         });
         if let Err(error) = created {
-            work.undo();
-            return Err(error.into());
+            let error = error.into();
+            work.give_up(&error);
+            return Err(error);
         }
         let pulled = Pulled {
             image_id: image.id.clone(),

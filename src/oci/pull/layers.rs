@@ -1,13 +1,14 @@
 //! Layers are fetched and unpacked by a few threads at once, each in one pass and outside of locks.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::error::PullError;
 use super::image::LayerPlan;
 use super::{Limits, Progress};
-use crate::archive::unpack;
+use crate::archive::unpack::{self, Budget};
 use crate::digest::Algorithm;
 use crate::oci::source::{BlobReader, Source, SourceError, VerifyingReader, recover};
 use crate::store::{NewLayer, StageError, StageOptions, StagedLayer, Store};
@@ -51,7 +52,7 @@ impl Drop for Lane<'_> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -79,7 +80,7 @@ impl Task<'_> {
         }
     }
 
-    fn new_layer(&self) -> NewLayer {
+    pub(super) fn new_layer(&self, is_unfinished: bool) -> NewLayer {
         let parent = match self {
             Self::Fetch { plan, .. } => &plan.parent,
             Self::Bring { parent, .. } => parent,
@@ -88,6 +89,7 @@ impl Task<'_> {
             id: Some(self.id().to_owned()),
             parent: parent.clone(),
             is_read_only: true,
+            is_unfinished,
             ..NewLayer::default()
         }
     }
@@ -101,126 +103,30 @@ pub(super) struct Work<'a> {
     pub(super) limits: &'a Limits,
     pub(super) lanes: &'a Lanes,
     pub(super) progress: &'a dyn Progress,
+    /// Layers of pulls under way, this one among them.
+    pub(super) wanted: &'a Mutex<HashMap<String, usize>>,
+    /// Layers that this pull, and nobody else, has recorded ahead of its image; lowest first.
+    pub(super) recorded: Mutex<Vec<String>>,
     /// Set by the first failure: the other threads end at their next read.
     pub(super) stop: AtomicBool,
-    /// What may still be unpacked.
-    pub(super) budget: AtomicU64,
+    /// What may still be unpacked, of all layers together.
+    pub(super) budget: Arc<Budget>,
+    /// So many bytes of complete layers may be lost when the process is killed.
+    pub(super) keep_bytes: u64,
     /// Bytes that came from the source.
     pub(super) fetched: AtomicU64,
     /// Bytes that came from additional stores.
     pub(super) brought: Mutex<Copied>,
-    /// Layers that this pull, and nobody else, has recorded ahead of its image; lowest first.
-    pub(super) recorded: Mutex<Vec<String>>,
 }
 
 impl Work<'_> {
-    /// Makes the layers ready for adoption. What a driver can't stage without its parent is in the store
-    /// already when this returns, and goes with [`Work::undo`].
-    pub(super) fn make(
-        &self,
-        tasks: &[Task<'_>],
-        threads: usize,
-    ) -> Result<Vec<(NewLayer, StagedLayer)>, PullError> {
-        if self.store.driver().stages_without_parent() {
-            return self.stage(tasks, threads);
-        }
-        self.create_in_order(tasks)?;
-        Ok(Vec::new())
-    }
-
     /// Bytes that came from additional stores so far.
     pub(super) fn brought(&self) -> Copied {
         *lock(&self.brought)
     }
 
-    /// Stages all of `tasks` side by side, with up to `threads` of them in work at once.
-    fn stage(
-        &self,
-        tasks: &[Task<'_>],
-        threads: usize,
-    ) -> Result<Vec<(NewLayer, StagedLayer)>, PullError> {
-        let next = Mutex::new(0..tasks.len());
-        let staged: Vec<Mutex<Option<StagedLayer>>> =
-            tasks.iter().map(|_| Mutex::new(None)).collect();
-        let failure = Mutex::new(None);
-        let run = || {
-            while !self.stop.load(Ordering::Relaxed) {
-                let Some(number) = lock(&next).next() else {
-                    return;
-                };
-                match self.stage_one(&tasks[number]) {
-                    Ok(layer) => *lock(&staged[number]) = Some(layer),
-                    Err(error) => {
-                        // The others fail as a consequence: the first one says why.
-                        if !self.stop.swap(true, Ordering::Relaxed) {
-                            *lock(&failure) = Some(error);
-                        }
-                    }
-                }
-            }
-        };
-        let helpers = threads.min(tasks.len()).saturating_sub(1);
-        std::thread::scope(|scope| {
-            for _ in 0..helpers {
-                let started = std::thread::Builder::new()
-                    .name("layer".into())
-                    .spawn_scoped(scope, run);
-                if let Err(error) = started {
-                    tracing::debug!(%error, "fewer layers are unpacked at once");
-                    break;
-                }
-            }
-            run();
-        });
-        if let Some(error) = lock(&failure).take() {
-            return Err(error);
-        }
-        let taken = staged.into_iter().map(|slot| {
-            slot.into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .ok_or_else(|| PullError::Abandoned(self.name.to_owned()))
-        });
-        tasks
-            .iter()
-            .zip(taken)
-            .map(|(task, staged)| Ok((task.new_layer(), staged?)))
-            .collect()
-    }
-
-    /// Stages and records `tasks` one after the other, for drivers that need the parent's contents.
-    ///
-    /// On failure the layers that were made are deleted again.
-    fn create_in_order(&self, tasks: &[Task<'_>]) -> Result<(), PullError> {
-        for task in tasks {
-            let created = self
-                .stage_one(task)
-                .and_then(|staged| Ok(self.store.create_layer(task.new_layer(), Some(staged))?));
-            match created {
-                Ok(layer) => lock(&self.recorded).push(layer.id.clone()),
-                // Somebody else pulled it meanwhile: it is theirs.
-                Err(PullError::Store(crate::store::Error::DuplicateId)) => {}
-                Err(error) => {
-                    self.undo();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes the layers that this pull has recorded already, of an image that does not come to be.
-    pub(super) fn undo(&self) {
-        for id in std::mem::take(&mut *lock(&self.recorded)).iter().rev() {
-            // One that somebody uses meanwhile stays, and so do those below.
-            if let Err(error) = self.store.delete_layer(id) {
-                tracing::debug!(layer = id, %error, "a layer of a failed pull stays");
-                return;
-            }
-        }
-    }
-
-    /// Stages one layer.
-    fn stage_one(&self, task: &Task<'_>) -> Result<StagedLayer, PullError> {
+    /// Stages one layer; and how many bytes it holds.
+    pub(super) fn stage_one(&self, task: &Task<'_>) -> Result<(StagedLayer, u64), PullError> {
         match task {
             Task::Fetch { plan, source } => self.fetch(plan, *source),
             Task::Bring {
@@ -230,7 +136,7 @@ impl Work<'_> {
     }
 
     /// Copies a layer of an additional store.
-    fn bring(&self, id: &str, parent: Option<&str>) -> Result<StagedLayer, PullError> {
+    fn bring(&self, id: &str, parent: Option<&str>) -> Result<(StagedLayer, u64), PullError> {
         let _lane = self.lanes.enter();
         if self.stop.load(Ordering::Relaxed) {
             return Err(PullError::Abandoned(self.name.to_owned()));
@@ -239,11 +145,15 @@ impl Work<'_> {
         let mut brought = lock(&self.brought);
         brought.shared += copied.shared;
         brought.copied += copied.copied;
-        Ok(staged)
+        Ok((staged, copied.shared + copied.copied))
     }
 
     /// Fetches, verifies and unpacks one layer, in one pass.
-    fn fetch(&self, plan: &LayerPlan, source: &dyn Source) -> Result<StagedLayer, PullError> {
+    fn fetch(
+        &self,
+        plan: &LayerPlan,
+        source: &dyn Source,
+    ) -> Result<(StagedLayer, u64), PullError> {
         let _lane = self.lanes.enter();
         if self.stop.load(Ordering::Relaxed) {
             return Err(PullError::Abandoned(self.name.to_owned()));
@@ -264,9 +174,9 @@ impl Work<'_> {
             diff_id: Some(plan.diff_id.clone()),
             limits: unpack::Limits {
                 entries: self.limits.entries,
-                bytes: self.budget.load(Ordering::Relaxed),
                 ..unpack::Limits::default()
             },
+            budget: Some(Arc::clone(&self.budget)),
             ..StageOptions::default()
         };
         let reader = Metered {
@@ -293,27 +203,9 @@ impl Work<'_> {
             };
             return Err(self.failure(plan, source));
         }
-        self.spend(plan, measured.content_size)?;
+        let bytes = measured.content_size;
         self.progress.finished(descriptor);
-        Ok(staged)
-    }
-
-    fn spend(&self, plan: &LayerPlan, bytes: u64) -> Result<(), PullError> {
-        let spent = self
-            .budget
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
-            });
-        match spent {
-            Ok(_) => Ok(()),
-            Err(_) => Err(self.failure(
-                plan,
-                StageError::Unpack(unpack::UnpackError::Limit {
-                    limit: "bytes",
-                    allowed: self.limits.unpacked_bytes,
-                }),
-            )),
-        }
+        Ok((staged, bytes))
     }
 
     fn failure(&self, plan: &LayerPlan, source: StageError) -> PullError {
@@ -359,7 +251,6 @@ impl Read for Metered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
     #[test]

@@ -10,15 +10,19 @@
 //! |---|---|
 //! | [`PullRequest`] and its parts in `request` | what is asked, what comes of it |
 //! | `image` | what the image is made of |
+//! | `unfinished` | layers left for a retry that does not come |
 //! | `bring` | images of additional stores that become our own |
-//! | `layers` | the threads that fetch and unpack |
+//! | `layers` | how one layer is fetched and unpacked |
+//! | `assembly` | how layers of an image get into the store |
 //! | `error` | [`PullError`], and the [`Trouble`] that it means |
 
+mod assembly;
 mod bring;
 mod error;
 mod image;
 mod layers;
 mod request;
+mod unfinished;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,7 +43,8 @@ use super::manifest::{Descriptor, Platform};
 use super::reference::{ImageSource, Reference};
 use super::registry::{Registry, Transport};
 use super::source::{Source, SourceError};
-use crate::store::{ImageRecord, Kind, NewImage, Store};
+use crate::archive::unpack::Budget;
+use crate::store::{Flags, ImageRecord, Kind, NewImage, Store};
 
 /// How often a pull starts again because somebody deleted what it built upon.
 const ATTEMPTS: usize = 3;
@@ -87,6 +92,8 @@ struct Inner {
     lanes: Lanes,
     pulls: Arc<Semaphore>,
     under_way: Mutex<HashMap<Key, Waiting>>,
+    /// Layers of images under way, and how many pulls want each.
+    wanted: Mutex<HashMap<String, usize>>,
 }
 
 impl Puller {
@@ -104,7 +111,8 @@ impl Puller {
             lanes: Lanes::new(options.lanes),
             pulls: Arc::new(Semaphore::new(options.pulls.max(1))),
             options,
-            under_way: Mutex::new(HashMap::new()),
+            under_way: Mutex::default(),
+            wanted: Mutex::default(),
         }))
     }
 
@@ -352,9 +360,11 @@ impl Puller {
         let inner = &*self.0;
         let mut tasks: Vec<Task<'_>> = Vec::new();
         let mut descriptors: Vec<Descriptor> = Vec::new();
+        let mut kept = 0_u64;
+        let _wanted = self.want(image.layers.iter().map(|layer| layer.id.clone()));
         for plan in &image.layers {
             match self.whereabouts(plan)? {
-                Whereabouts::Own => {}
+                Whereabouts::Own { unfinished } => kept = kept.saturating_add(unfinished),
                 Whereabouts::Other if !request.is_own => {}
                 Whereabouts::Other => tasks.push(Task::Bring {
                     original: plan.id.clone(),
@@ -382,7 +392,9 @@ impl Puller {
             pulled.was_present = true;
             return Ok(pulled);
         }
-        let work = self.work(name, request.progress.as_ref());
+        // Layers that an earlier try has left count as if this one had made them.
+        let budget = inner.options.limits.unpacked_bytes.saturating_sub(kept);
+        let work = self.work(name, budget, request.progress.as_ref());
         let layers = work.make(&tasks, inner.options.lanes)?;
         let created = inner.store.create_image(NewImage {
             id: Some(image.id().to_owned()),
@@ -397,15 +409,16 @@ impl Puller {
             extend: true,
         });
         if let Err(error) = created {
-            work.undo();
-            return Err(error.into());
+            let error = error.into();
+            work.give_up(&error);
+            return Err(error);
         }
         pulled.bytes_fetched = work.fetched.load(Ordering::Relaxed);
         pulled.brought = work.brought();
         Ok(pulled)
     }
 
-    fn work<'a>(&'a self, name: &'a str, progress: &'a dyn Progress) -> Work<'a> {
+    fn work<'a>(&'a self, name: &'a str, budget: u64, progress: &'a dyn Progress) -> Work<'a> {
         let inner = &*self.0;
         Work {
             store: &inner.store,
@@ -414,10 +427,12 @@ impl Puller {
             lanes: &inner.lanes,
             progress,
             stop: AtomicBool::new(false),
-            budget: AtomicU64::new(inner.options.limits.unpacked_bytes),
+            budget: Arc::new(Budget::new(budget)),
+            keep_bytes: inner.options.keep_bytes,
+            wanted: &inner.wanted,
+            recorded: Mutex::default(),
             fetched: AtomicU64::new(0),
             brought: Mutex::default(),
-            recorded: Mutex::default(),
         }
     }
 
@@ -426,7 +441,12 @@ impl Puller {
         let found = self.0.store.find_layer(&plan.id)?;
         Ok(match found {
             Some(layer) if layer.id != plan.id || layer.is_incomplete() => Whereabouts::Nowhere,
-            Some(layer) if !layer.is_read_only => Whereabouts::Own,
+            Some(layer) if !layer.is_read_only => Whereabouts::Own {
+                unfinished: match layer.flags.find::<String>(Flags::UNFINISHED) {
+                    Some(_) => layer.diff_size.unsigned_abs(),
+                    None => 0,
+                },
+            },
             // Its ID says what it is made of only as long as nobody has chosen it.
             Some(layer)
                 if layer
@@ -455,7 +475,10 @@ impl Puller {
 
 /// Which store has a layer.
 enum Whereabouts {
-    Own,
+    /// This one; and how many bytes an earlier try has left for the image.
+    Own {
+        unfinished: u64,
+    },
     /// An additional one.
     Other,
     Nowhere,

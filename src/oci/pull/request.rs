@@ -54,6 +54,9 @@ pub struct PullerOptions {
     pub lanes: usize,
     /// Pulls that are under way at once; more wait.
     pub pulls: usize,
+    /// So many bytes of complete layers may be lost when the process is killed; more are kept for the
+    /// retry.
+    pub keep_bytes: u64,
     /// Where compressed archives are decompressed to.
     pub spool: PathBuf,
 }
@@ -64,6 +67,7 @@ impl Default for PullerOptions {
             limits: Limits::default(),
             lanes: 4,
             pulls: 4,
+            keep_bytes: 16 << 20,
             spool: "/var/tmp".into(),
         }
     }

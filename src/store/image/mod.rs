@@ -160,6 +160,7 @@ impl Transaction<'_> {
         if record.layer.is_empty() {
             record.layer = top;
         }
+        self.finish_layers(&record.layer)?;
         let mut names = new.names.clone();
         names.append(&mut record.names);
         record.names = super::naming::without_repeats(names);
@@ -205,11 +206,16 @@ impl Transaction<'_> {
         Ok(to.sync()?)
     }
 
-    fn adopt_image_layer(&mut self, new: NewLayer, staged: &StagedLayer) -> Result<(), Error> {
+    /// Adopts a layer of an image; its ID, unless it is there already.
+    pub(in crate::store) fn adopt_image_layer(
+        &mut self,
+        new: NewLayer,
+        staged: &StagedLayer,
+    ) -> Result<Option<String>, Error> {
         let id = new.id.clone().unwrap_or_else(id::random);
         // Two pulls of images that share a layer: the first one wins, the other's copy is dropped.
         if self.layers().has(&id) {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(parent) = &staged.parent
             && !self.layers().has(parent)
@@ -218,7 +224,8 @@ impl Transaction<'_> {
             return Err(Error::ParentUnknown);
         }
         let record = new.record(id, staged);
-        self.adopt_layer(staged, record, 0).map(drop)
+        let adopted = self.adopt_layer(staged, record, 0)?;
+        Ok(Some(adopted.id.clone()))
     }
 
     /// The layer that `key` finds, in this store or in an additional one.

@@ -41,6 +41,8 @@ pub struct NewLayer {
     pub is_volatile: bool,
     /// Which ID mappings it shall have, if it has no staged contents, which know theirs.
     pub mappings: WantedMaps,
+    /// The rest of its image is on its way: see [`unfinished`](crate::store::unfinished).
+    pub is_unfinished: bool,
 }
 
 impl NewLayer {
@@ -57,13 +59,19 @@ impl NewLayer {
             ..LayerRecord::default()
         };
         if let Some(original) = &staged.original {
-            return LayerRecord {
+            record = LayerRecord {
                 id: record.id,
                 // Names are unique in a store, and nobody knows a layer by one.
                 names: Vec::new(),
                 parent: record.parent,
                 ..(**original).clone()
             };
+            record.flags.remove(Flags::UNFINISHED);
+        }
+        if self.is_unfinished {
+            // What it was made long ago says nothing about how long it waits for the rest.
+            record.created = Time::now();
+            record.flags.set(Flags::UNFINISHED, staged.entry.area());
         }
         if let Some(measured) = &staged.measured {
             record.compressed_diff_digest = Some(measured.digest.clone());

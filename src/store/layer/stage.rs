@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::archive::compression::{self, Compression};
 use crate::archive::id_shift::IdMaps;
 use crate::archive::tar_split;
-use crate::archive::unpack::{self, Limits, UnpackError};
+use crate::archive::unpack::{self, Budget, Limits, UnpackError};
 use crate::digest::{Algorithm, Digest, HashingReader};
 use crate::store::driver::{DriverError, PrepareOptions, Role, Side};
 use crate::store::error::Error;
@@ -36,6 +36,8 @@ pub struct StageOptions {
     pub limits: Limits,
     /// Which ID mappings its contents are to have.
     pub mappings: WantedMaps,
+    /// What it may hold together with others.
+    pub budget: Option<Arc<Budget>>,
 }
 
 /// Why a diff did not become a layer. Nothing of it is left.
@@ -298,6 +300,7 @@ impl Store {
         let unpack_options = unpack::Options {
             limits: options.limits,
             id_maps: mappings.into(),
+            budget: options.budget.clone(),
             ignore_chown_errors: self.0.driver.ignores_chown_errors(),
             ..unpack::Options::new(self.0.driver.whiteouts())
         };

@@ -1,5 +1,6 @@
 //! Images from layouts, and from and to a registry that misbehaves on demand.
 
+mod kept;
 mod layouts;
 mod other_stores;
 mod push;
