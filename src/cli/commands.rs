@@ -272,6 +272,11 @@ const PULL: &[Flag] = &[
         default: "",
         help: "When to ask the source (default: always; layers that are present are not fetched)",
     },
+    value(
+        "cert-dir",
+        None,
+        "Folder whose *.crt are authorities for the registry (default /etc/containers/certs.d/HOST)",
+    ),
     switch(
         "plain-http",
         None,

@@ -18,6 +18,7 @@
 //!
 //! Commands on the store run in the calling thread, without a runtime.
 
+mod authorities;
 mod check;
 pub mod commands;
 mod commit;

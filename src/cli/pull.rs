@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::authorities;
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
@@ -51,6 +52,7 @@ pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
     let mut registry = RegistryOptions::default();
     if let ImageSource::Registry(reference) = &source {
         request.credentials = credentials(given, reference)?;
+        registry.authorities = authorities::of(given, reference.host())?;
         if given.has("plain-http") {
             registry.insecure.insert(reference.host().to_owned());
         }

@@ -16,5 +16,6 @@ mod full_disk;
 mod held;
 mod other_stores;
 mod reboot;
+mod registries;
 mod retries;
 mod volumes;

@@ -73,6 +73,9 @@ impl Registry {
         None
     }
 
+    /// Stops it and leaves its data.
+    pub fn stop(self) {}
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -2,6 +2,7 @@
 
 mod kept;
 mod layouts;
+mod lonely;
 mod other_stores;
 mod push;
 mod registry;

@@ -8,6 +8,7 @@ use strata::oci::pull::{Policy, Trouble};
 use strata::oci::{Credentials, Secret};
 
 use super::image::{self, Built};
+use super::lonely;
 use super::server::{Door, Mishap, Server};
 use super::{World, request, three_layers};
 
@@ -207,6 +208,10 @@ fn lies_about_bytes_are_noticed() {
 
 #[test]
 fn a_redirect_gets_no_login_of_another_host() {
+    let name = "oci::registry::a_redirect_gets_no_login_of_another_host";
+    if !lonely::is_inside(name) {
+        return;
+    }
     let (world, server, built, reference) = world("vfs");
     let other = Server::start();
     other.add_layout(&world.folder.path().join("layout"), "cdn", "x");
@@ -229,6 +234,10 @@ fn a_redirect_gets_no_login_of_another_host() {
 
 #[test]
 fn redirects_to_strangers_without_encryption_and_circles_are_refused() {
+    let name = "oci::registry::redirects_to_strangers_without_encryption_and_circles_are_refused";
+    if !lonely::is_inside(name) {
+        return;
+    }
     let (world, server, _, reference) = world("vfs");
     let target = "Location: http://192.0.2.1/x\r\n".to_owned();
     server.mishap("manifests", Mishap::Status(307, target));
