@@ -10,6 +10,7 @@
 //! | `STRATA_FAULT=error:N:ERRNO` | the N-th call fails with that number, undone |
 //! | `STRATA_FAULT=errors-from:N:ERRNO` | every call from the N-th on fails with that number |
 //! | `STRATA_FAULT_LOG=FILE` | `N call` is appended to FILE for each call |
+//! | `STRATA_FAULT_WITHOUT=GUARD` | this guard is left out, see [`is_left_out`] |
 //!
 //! Counted are creating opens, writes to files, rename, link, unlink, mkdir, mknod, chmod, chown,
 //! utimens, xattrs, truncate, allocate, clone ioctls and the mount calls; not reads, locks, sockets or
@@ -28,8 +29,15 @@ pub fn change<T>(
     call()
 }
 
+/// True when the environment leaves out the guard `name`: a test that is to notice that is tried by it.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub fn is_left_out(_name: &str) -> bool {
+    false
+}
+
 #[cfg(feature = "fault")]
-pub use armed::change;
+pub use armed::{change, is_left_out};
 
 #[cfg(feature = "fault")]
 mod armed {
@@ -89,6 +97,13 @@ mod armed {
         loop {
             std::thread::park();
         }
+    }
+
+    /// True when the environment leaves out the guard `name`; see the module.
+    pub fn is_left_out(name: &str) -> bool {
+        static GUARD: OnceLock<Option<String>> = OnceLock::new();
+        let guard = GUARD.get_or_init(|| std::env::var("STRATA_FAULT_WITHOUT").ok());
+        guard.as_deref() == Some(name)
     }
 
     /// Runs `call`, a system call named `name` that changes something; see the module.

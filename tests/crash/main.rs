@@ -92,6 +92,17 @@ fn an_image_brought_from_another_store_survives_a_kill_at_every_point() {
     );
 }
 
+/// The suite itself is tried: without the deletion of what a dead plugin has left half deleted, points fail.
+#[test]
+fn a_plugin_that_leaves_remains_is_noticed() {
+    points::run_without(
+        "remains",
+        "without a guard",
+        Points::Last(40),
+        &[Step::Publish, Step::Write, Step::Unpublish],
+    );
+}
+
 /// The hook counts the calls that the kernel gets, and no others: with overlays.
 #[test]
 fn the_hook_counts_what_strace_sees_with_overlays() {

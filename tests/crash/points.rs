@@ -20,6 +20,8 @@ pub enum Points {
     Every,
     /// The same, with one layer at a time.
     EveryOfOneLane,
+    /// Before and after each of the last so many.
+    Last(usize),
     /// As many random ones, layers in parallel.
     Random(usize),
 }
@@ -33,6 +35,8 @@ struct Scene {
     template: std::path::PathBuf,
     arguments: Vec<String>,
     storage_options: Vec<String>,
+    /// Of all plugins, those that take the place of a dead one too.
+    environment: Vec<(String, String)>,
     scratch: Scratch,
 }
 
@@ -70,6 +74,7 @@ impl Scene {
             template,
             arguments,
             storage_options,
+            environment: Vec::new(),
             scratch,
         }
     }
@@ -92,6 +97,7 @@ impl Scene {
         let mut settings = Settings::below(place.path(), &binary());
         settings.arguments.clone_from(&self.arguments);
         settings.storage_options.clone_from(&self.storage_options);
+        settings.environment.clone_from(&self.environment);
         let environment = fault
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
@@ -124,9 +130,44 @@ fn binary() -> std::path::PathBuf {
     super::support::plugin::binary(env!("CARGO_BIN_EXE_strata"))
 }
 
+/// What came of the points of a run.
+struct Tried {
+    points: usize,
+    struck: usize,
+    failed: Vec<String>,
+}
+
 /// Runs the scenario `name` at the chosen points.
 pub fn run(name: &str, points: Points, steps: &[Step]) {
-    let scene = Scene::new(name, points, steps);
+    let Tried {
+        points,
+        struck,
+        failed,
+    } = attempt(name, points, steps, None);
+    println!("{name}: killed at {struck} points, {} failed", failed.len());
+    assert!(failed.is_empty(), "{name}: {failed:#?}");
+    assert!(
+        struck * 10 >= points * 9,
+        "{name}: only {struck} of {points} points were reached"
+    );
+}
+
+/// Runs the scenario with plugins that leave out a guard, which must be noticed.
+pub fn run_without(guard: &str, name: &str, points: Points, steps: &[Step]) {
+    let Tried { points, failed, .. } = attempt(name, points, steps, Some(guard));
+    println!(
+        "{name}: without {guard} {} of {points} points failed, as they should",
+        failed.len()
+    );
+    assert!(!failed.is_empty(), "nothing misses the guard {guard}");
+    assert!(
+        failed.len() < points,
+        "everything fails without {guard}: that shows nothing"
+    );
+}
+
+fn attempt(name: &str, points: Points, steps: &[Step], without: Option<&str>) -> Tried {
+    let mut scene = Scene::new(name, points, steps);
     let checked = Checked::default();
     let log = scene.scratch.path().join("calls");
     let log_text = log.to_str().expect("UTF-8").to_owned();
@@ -148,6 +189,10 @@ pub fn run(name: &str, points: Points, steps: &[Step]) {
     );
     let chosen = choose(name, points, calls.len());
     println!("{name}: {} calls, {} points", calls.len(), chosen.len());
+    if let Some(guard) = without {
+        let variable = ("STRATA_FAULT_WITHOUT".to_owned(), guard.to_owned());
+        scene.environment.push(variable);
+    }
 
     let next = AtomicUsize::new(0);
     let struck = AtomicUsize::new(0);
@@ -182,16 +227,12 @@ pub fn run(name: &str, points: Points, steps: &[Step]) {
             });
         }
     });
-    let failed = failed.into_inner().unwrap();
-    let struck = struck.into_inner();
-    println!("{name}: killed at {struck} points, {} failed", failed.len());
-    assert!(failed.is_empty(), "{name}: {failed:#?}");
-    assert!(
-        struck * 10 >= chosen.len() * 9,
-        "{name}: only {struck} of {} points were reached",
-        chosen.len()
-    );
     drop(scene.registry);
+    Tried {
+        points: chosen.len(),
+        struck: struck.into_inner(),
+        failed: failed.into_inner().unwrap(),
+    }
 }
 
 /// The points of a run, as the fault hook names them.
@@ -202,6 +243,9 @@ fn choose(name: &str, points: Points, calls: usize) -> Vec<(&'static str, usize)
         Points::Every | Points::EveryOfOneLane => (1..=calls)
             .flat_map(|at| [("kill-before", at), ("kill-after", at)])
             .step_by(sample)
+            .collect(),
+        Points::Last(count) => (calls.saturating_sub(count) + 1..=calls)
+            .flat_map(|at| [("kill-before", at), ("kill-after", at)])
             .collect(),
         Points::Random(count) => {
             let seed = number("STRATA_CRASH_SEED").unwrap_or_else(|| {
