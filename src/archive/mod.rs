@@ -9,6 +9,7 @@
 //! | [`pack`] | directory in, archive out |
 //! | [`retime`] | archive in, the same with other times out |
 //! | [`expected`] | what a tree must be after archives were unpacked, and what differs |
+//! | [`mod@copy`] | from tree to tree |
 //! | [`pipe`] | a stream between one who writes and one who reads |
 //! | [`changes`] | what differs between trees, or between a layer and those below |
 //! | [`id_shift`] | moving owners between a container's IDs and ours |
@@ -18,6 +19,7 @@
 pub mod capability;
 pub mod changes;
 pub mod compression;
+pub mod copy;
 pub mod expected;
 pub mod id_shift;
 pub mod pack;

@@ -1,8 +1,8 @@
-//! Rewriting the times of an archive's members: what makes two builds of the same files equal.
+//! Rewriting the headers of an archive's members, their times above all: what makes two builds of the same files equal.
 
 use std::io::{self, Read, Write};
 
-use super::tar::{self, Time};
+use super::tar::{self, Entry, Time};
 
 /// What becomes of the time of each member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Times {
 /// Why an archive was not rewritten. A part may have been written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RetimeError {
+pub enum RewriteError {
     /// It can't be read.
     #[error(transparent)]
     Archive(#[from] tar::Error),
@@ -41,30 +41,46 @@ impl Times {
 /// Copies an archive of our own [`tar::Writer`], with other times.
 ///
 /// # Errors
-/// See [`RetimeError`].
-pub fn retime<W: Write>(archive: impl Read, times: Times, out: W) -> Result<W, RetimeError> {
+/// See [`RewriteError`].
+pub fn retime<W: Write>(archive: impl Read, times: Times, out: W) -> Result<W, RewriteError> {
+    rewrite(
+        archive,
+        |entry| entry.modified = times.apply(entry.modified),
+        out,
+    )
+}
+
+/// Copies an archive of our own [`tar::Writer`], with each member's header changed, but for its size.
+///
+/// # Errors
+/// See [`RewriteError`].
+pub fn rewrite<W: Write>(
+    archive: impl Read,
+    mut change: impl FnMut(&mut Entry),
+    out: W,
+) -> Result<W, RewriteError> {
     let mut reader = tar::Reader::new(archive);
     let mut writer = tar::Writer::new(out);
     while let Some(mut entry) = reader.next_entry()? {
-        entry.modified = times.apply(entry.modified);
-        writer.entry(&entry).map_err(RetimeError::Write)?;
+        change(&mut entry);
+        writer.entry(&entry).map_err(RewriteError::Write)?;
         loop {
             let data = reader.data()?;
             if data.is_empty() {
                 break;
             }
-            writer.data(data).map_err(RetimeError::Write)?;
+            writer.data(data).map_err(RewriteError::Write)?;
         }
     }
     // What sends the archive has to come to its end.
     while !reader.trailing()?.is_empty() {}
-    writer.finish().map_err(RetimeError::Write)
+    writer.finish().map_err(RewriteError::Write)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::tar::{Entry, Kind};
+    use crate::archive::tar::Kind;
 
     fn archive(modified: &[Time]) -> Vec<u8> {
         let mut writer = tar::Writer::new(Vec::new());

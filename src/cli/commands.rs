@@ -157,6 +157,11 @@ const NEW_LAYER: &[Flag] = &[
     values("name", Some('n'), "Layer name"),
     switch("readonly", Some('r'), "Mark as read-only"),
 ];
+const NEW_STORAGE_LAYER: &[Flag] = &[
+    value("id", Some('i'), "Layer ID"),
+    value("label", Some('l'), "Mount label"),
+    switch("readonly", Some('r'), "Mark as read-only"),
+];
 const NEW_IMAGE: &[Flag] = &[
     value("digest", Some('d'), "Image digest"),
     value("id", Some('i'), "Image ID"),
@@ -246,6 +251,11 @@ const CHECK: &[Flag] = &[
     switch("quick", Some('q'), "Compare no files with their headers"),
     switch("repair", Some('r'), "Remove damaged images and layers"),
 ];
+const COPY: &[Flag] = &[value(
+    "chown",
+    Some('o'),
+    "Owner of the copies, as UID[:GID]",
+)];
 const METADATA_QUIET: &[Flag] = &[switch("quiet", Some('q'), "Omit names and IDs")];
 const PULL: &[Flag] = &[
     value("authfile", None, "File with logins ($REGISTRY_AUTH_FILE)"),
@@ -702,6 +712,22 @@ pub const COMMANDS: &[Definition] = &[
         (0, 0),
         "Check that the store is whole, and remove what is damaged",
         &[CHECK, JSON],
+    ),
+    peer(
+        "copy",
+        &[],
+        "[layerNameOrID:]/path [...] [layerNameOrID:]/path",
+        (2, MANY),
+        "Copy files and directories into a layer, out of one, or from one to another",
+        &[COPY],
+    ),
+    peer(
+        "create-storage-layer",
+        &[],
+        "[parentLayerID]",
+        (0, 1),
+        "Create a layer of the driver, without a record",
+        &[NEW_STORAGE_LAYER, ID_MAPS, JSON],
     ),
     peer(
         "image",

@@ -8,7 +8,7 @@
 //! | [`output`], [`failure`] | the only code that prints; errors and exit codes |
 //! | [`session`], [`input`], `maps` | environment, configuration, the store; files and ID mappings that the user names |
 //! | `layers`, `images`, `containers` | commands on one kind |
-//! | `objects`, `data`, `mount`, `diff` | commands on all kinds |
+//! | `objects`, `data`, `mount`, `diff`, `copy` | commands on all kinds |
 //! | `status`, `check` | commands on the store as a whole |
 //! | `duration` | lengths of time as the peer reads them |
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
@@ -23,6 +23,7 @@ mod check;
 pub mod commands;
 mod commit;
 mod containers;
+mod copy;
 mod data;
 mod diff;
 mod duration;
@@ -201,9 +202,11 @@ fn in_store(name: &str, store: &Store, given: &Given, output: &mut Output) -> Ou
         "container" => containers::examine(store, given, output),
         "container-parent-owners" => owners::list(Container, store, given, output),
         "containers" => containers::list(store, given, output),
+        "copy" => copy::run(store, given),
         "create-container" => containers::create(store, given, output),
         "create-image" => images::create(store, given, output),
         "create-layer" => layers::create(store, given, output),
+        "create-storage-layer" => layers::create_driver(store, given, output),
         "delete" => objects::delete(given, output, |key| Ok(store.delete(key)?)),
         "delete-container" => {
             objects::delete(given, output, |key| Ok(store.delete_container(key)?))

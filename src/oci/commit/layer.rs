@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Read, Write};
 
 use crate::archive::pipe::{self, Broken};
-use crate::archive::retime::{RetimeError, Times, retime};
+use crate::archive::retime::{RewriteError, Times, retime};
 use crate::store::driver::DriverError;
 use crate::store::{Error, LayerRecord, StageError, StageOptions, StagedLayer, Store};
 
@@ -19,7 +19,7 @@ pub enum LayerError {
     Read(DriverError),
     /// Their times can't be rewritten.
     #[error(transparent)]
-    Times(RetimeError),
+    Times(RewriteError),
     /// The layer can't be written.
     #[error(transparent)]
     Stage(StageError),

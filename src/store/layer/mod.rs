@@ -144,6 +144,38 @@ impl Store {
         })
     }
 
+    /// Creates a layer of the driver that has no record, over one that has or has not; its ID.
+    ///
+    /// # Errors
+    /// When the ID is taken or no name for a directory, the parent is missing, or something can't be
+    /// written. Nothing is left.
+    pub fn create_driver_layer(
+        &self,
+        id: Option<String>,
+        parent: Option<&str>,
+        is_read_only: bool,
+    ) -> Result<String, Error> {
+        let id = id.unwrap_or_else(id::random);
+        if !id::is_safe(&id) {
+            return Err(Error::InvalidId(id));
+        }
+        let options = PrepareOptions {
+            read_write: !is_read_only,
+            durable: true,
+            ..PrepareOptions::default()
+        };
+        let staged = self.0.stage_empty(parent, &options)?;
+        self.write(Scope::LAYERS, move |transaction| {
+            let driver = &transaction.store.driver;
+            if driver.exists(&id)? {
+                return Err(Error::DuplicateId);
+            }
+            driver.adopt(&staged.dir()?, CONTENTS, &id)?;
+            driver.sync_home()?;
+            Ok(id)
+        })
+    }
+
     /// Makes the contents of everything that was staged so far durable, with one call for all.
     ///
     /// # Errors

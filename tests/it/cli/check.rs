@@ -77,7 +77,7 @@ fn a_changed_file_is_told_of_its_layer_and_image_and_repaired_by_removal() {
     let damaged = Damaged::new();
     let layer = text(&damaged.upper, "layer");
     let image = text(&damaged.upper, "id");
-    fs::write(damaged.path(&format!("vfs/dir/{layer}/d/more")), "threE").unwrap();
+    fs::write(damaged.path(&format!("vfs/dir/{layer}/d/more")), "other").unwrap();
     let (code, out, err) = damaged.check(&[]);
     let problem = format!("layer {layer}: file integrity checksum failed for \"d/more\"");
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The built binary: what it prints, where, and its exit codes.
 
 mod check;
+mod copy;
 mod grammar;
 mod images;
 mod opening;

@@ -1,0 +1,157 @@
+//! `copy`: files and directories into layers, out of them, and from one to another.
+
+use std::path::{Path, PathBuf};
+
+use super::failure::{Failure, Outcome, chain};
+use super::grammar::Given;
+use crate::archive::copy::{Owner, copy};
+use crate::store::driver::MountOptions;
+use crate::store::{Error, Kind, Store};
+use crate::sys::Dir;
+
+/// One operand: a path in a layer, or on this machine.
+struct Place {
+    /// What it is called in messages.
+    text: String,
+    layer: Option<String>,
+    path: PathBuf,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let is_here = text.starts_with(['/', '.']);
+        let (layer, path) = match text.split_once(':').filter(|_| !is_here) {
+            Some((layer, path)) => (Some(layer.to_owned()), PathBuf::from(path)),
+            None => {
+                let path = std::path::absolute(text)
+                    .map_err(|error| Failure::new(format!("find {text}")).caused_by(&error))?;
+                (None, path)
+            }
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            layer,
+            path,
+        })
+    }
+}
+
+/// Layers that are mounted for the copying, and unmounted afterwards whatever happens.
+struct Mounts<'a> {
+    store: &'a Store,
+    layers: Vec<String>,
+}
+
+impl Mounts<'_> {
+    /// The root in which the path of `place` is meant.
+    fn root(&mut self, place: &Place, read_only: bool) -> Result<Dir, Failure> {
+        let Some(layer) = &place.layer else {
+            return Ok(Dir::open("/")?);
+        };
+        let options = MountOptions {
+            read_only,
+            ..MountOptions::default()
+        };
+        let found = self.store.mount(layer, &options);
+        let path = found.map_err(|error| {
+            Failure::new(format!("error finding layer {layer:?}")).caused_by(&error)
+        })?;
+        self.layers.push(layer.clone());
+        Ok(Dir::open(path)?)
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for layer in std::mem::take(&mut self.layers) {
+            let ended = self.store.unmount(&layer, false).map(drop);
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+impl Drop for Mounts<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(%error, "a layer stays mounted");
+        }
+    }
+}
+
+/// `copy`.
+pub(super) fn run(store: &Store, given: &Given) -> Outcome {
+    let owner = given.filled("chown").map(parse_owner).transpose()?;
+    let places = given.operands.iter().map(|text| Place::parse(text));
+    let mut sources = places.collect::<Result<Vec<_>, _>>()?;
+    let Some(target) = sources.pop() else {
+        return Err(Failure::new("copy: more arguments required."));
+    };
+    if let Some(layer) = &target.layer {
+        check_target(store, layer)?;
+    }
+    let mut mounts = Mounts {
+        store,
+        layers: Vec::new(),
+    };
+    // First: a second mount of a layer is what the first one was.
+    let to = mounts.root(&target, false)?;
+    for source in &sources {
+        let from = mounts.root(source, source.layer != target.layer)?;
+        copy(
+            &from,
+            relative(&source.path),
+            &to,
+            relative(&target.path),
+            owner,
+        )
+        .map_err(|error| {
+            Failure::new(format!(
+                "error copying {:?} to {:?}: {}",
+                source.text,
+                target.text,
+                chain(&error)
+            ))
+        })?;
+    }
+    mounts.end()?;
+    Ok(0)
+}
+
+/// What an image shows must stay what came in.
+fn check_target(store: &Store, key: &str) -> Result<(), Failure> {
+    let unknown = || {
+        Failure::new(format!("error finding layer {key:?}")).caused_by(&Error::Unknown(Kind::Layer))
+    };
+    let id = match store.find_container(key)? {
+        Some(container) => container.layer.clone(),
+        None => store.find_layer(key)?.ok_or_else(unknown)?.id.clone(),
+    };
+    let images = store.images()?;
+    match images
+        .iter()
+        .find(|image| image.top_layers().any(|top| top == id))
+    {
+        Some(image) => Err(Error::LayerUsedByImage(image.id.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// `UID[:GID]`; the group is by default the user's number.
+fn parse_owner(text: &str) -> Result<Owner, Failure> {
+    let number = |what: &str, text: &str| {
+        text.parse::<u32>().map_err(|_| {
+            Failure::new(format!(
+                "bad {what}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            ))
+        })
+    };
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    Ok(Owner {
+        uid: number("UID", uid)?,
+        gid: number("GID", gid)?,
+    })
+}
