@@ -727,7 +727,7 @@ pub const COMMANDS: &[Definition] = &[
         "[parentLayerID]",
         (0, 1),
         "Create a layer of the driver, without a record",
-        &[NEW_STORAGE_LAYER, ID_MAPS, JSON],
+        &[NEW_STORAGE_LAYER, JSON],
     ),
     peer(
         "image",

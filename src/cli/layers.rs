@@ -46,7 +46,6 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
 
 /// `create-storage-layer`: one that no record speaks of, for whoever looks into drivers.
 pub(super) fn create_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    check_maps(given)?;
     let id = given.filled("id").map(str::to_owned);
     let id = store.create_driver_layer(id, given.find_operand(0), given.has("readonly"))?;
     if given.has("json") {

@@ -196,23 +196,41 @@ impl<'a> Stack<'a> {
             top: None,
         };
         for layer in chain {
-            let is_on_top = stack.top.as_deref().unwrap_or("") == layer.parent;
-            match &layer.diff_digest {
-                Some(diff_id) if is_on_top => {
-                    stack.push(diff_id, layer.diff_size.unsigned_abs());
-                    stack.top = Some(layer.id.clone());
-                }
-                _ => {
-                    if let Some((new, staged)) = stack.stage(layer)? {
-                        match store.create_layer(new, Some(staged)) {
-                            Ok(_) | Err(store::Error::DuplicateId) => {}
-                            Err(error) => return Err(error.into()),
-                        }
-                    }
+            if let Some(id) = stack.equal(layer)?
+                && let Some(diff_id) = &layer.diff_digest
+            {
+                stack.push(diff_id, layer.diff_size.unsigned_abs());
+                stack.top = Some(id);
+            } else if let Some((new, staged)) = stack.stage(layer)? {
+                match store.create_layer(new, Some(staged)) {
+                    Ok(_) | Err(store::Error::DuplicateId) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
         Ok(stack)
+    }
+
+    /// A layer that an image may stand on and that is `layer`, or has its contents: itself, unless it
+    /// stands elsewhere or is a container's copy with other owners. None when there is none yet.
+    fn equal(&self, layer: &LayerRecord) -> Result<Option<String>, CommitError> {
+        let Some(diff_id) = &layer.diff_digest else {
+            return Ok(None);
+        };
+        let is_mapped =
+            |layer: &LayerRecord| !layer.uid_map.is_empty() || !layer.gid_map.is_empty();
+        if self.top.as_deref().unwrap_or("") == layer.parent && !is_mapped(layer) {
+            return Ok(Some(layer.id.clone()));
+        }
+        let mut diff_ids = self.diff_ids();
+        diff_ids.push(diff_id.clone());
+        let Some(id) = layer_ids(&diff_ids).pop() else {
+            return Ok(None);
+        };
+        let found = self.store.find_layer(&id)?;
+        let fits = found
+            .is_some_and(|found| found.id == id && !found.is_incomplete() && !is_mapped(&found));
+        Ok(fits.then_some(id))
     }
 
     fn push(&mut self, diff_id: &Digest, size: u64) {

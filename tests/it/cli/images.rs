@@ -169,6 +169,40 @@ fn layers_that_were_filled_by_hand_are_made_image_layers() {
 }
 
 #[test]
+fn an_image_of_a_container_with_other_owners_stands_on_the_layers_of_its_image() {
+    let sandbox = Sandbox::new();
+    container(&sandbox, "c");
+    sandbox.ok(&["commit", "c", "web"]);
+    sandbox.ok(&[
+        "create-container",
+        "--uidmap=0:5000:100",
+        "--gidmap=0:5000:100",
+        "--name",
+        "mapped",
+        "localhost/web:latest",
+    ]);
+    let root = sandbox.ok(&["mount", "mapped"]);
+    let file = format!("{}/bin/new", root.trim());
+    std::fs::write(&file, "new").unwrap();
+    std::os::unix::fs::chown(&file, Some(5007), Some(5000)).unwrap();
+    sandbox.ok(&["unmount", "mapped"]);
+    let committed = json(&sandbox.ok(&["commit", "-j", "mapped", "mapped"]));
+    let layer = committed["layer"].as_str().unwrap();
+    let record = json(&sandbox.ok(&["layer", "-j", layer]));
+    let base = json(&sandbox.ok(&["image", "-j", "localhost/web:latest"]));
+    assert_eq!(record[0]["parent"], base[0]["layer"]);
+    assert!(record[0].get("uidmap").is_none());
+    let archive = sandbox.path("layer.tar");
+    sandbox.ok(&["diff", "-u", "-f", &archive, layer]);
+    let listed = Command::new("tar")
+        .args(["--numeric-owner", "-tvf", &archive])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains(" 7/0 "), "{listed}");
+}
+
+#[test]
 fn what_was_pushed_is_pulled_elsewhere_as_it_was() {
     let (here, there) = (Sandbox::new(), Sandbox::new());
     container(&here, "c");
