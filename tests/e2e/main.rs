@@ -28,6 +28,8 @@ mod node_checks;
 mod pod;
 mod private;
 mod readme;
+mod rendered;
 mod speed;
 mod stage;
+mod told;
 mod uninstall;
