@@ -351,6 +351,11 @@ const PUSH: &[Flag] = &[
         None,
         "Login in the form of a Kubernetes pull secret (.dockerconfigjson)",
     ),
+    value(
+        "cert-dir",
+        None,
+        "Folder whose *.crt are authorities for the registry (default /etc/containers/certs.d/HOST)",
+    ),
     Flag {
         name: "compression",
         aliases: &[],

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
-use super::{commit, progress, pull, session};
+use super::{authorities, commit, progress, pull, session};
 use crate::archive::compression::Compression;
 use crate::oci::pull::Trouble;
 use crate::oci::{ImageSource, PushError, PushRequest, Pushed, Pusher, RegistryOptions, Transport};
@@ -45,6 +45,7 @@ pub(super) fn push(given: &Given, output: &mut Output) -> Outcome {
     let mut registry = RegistryOptions::default();
     if let ImageSource::Registry(reference) = &destination {
         request.credentials = pull::credentials(given, reference)?;
+        registry.authorities = authorities::of(given, reference.host())?;
         if given.has("plain-http") {
             registry.insecure.insert(reference.host().to_owned());
         }

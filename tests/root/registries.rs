@@ -133,12 +133,30 @@ impl Island {
     fn pull(&self, store: &str, arguments: &[&str], environment: Option<&Path>) -> Ran {
         let folder = self.scratch.dir(store);
         let settings = Settings::below(&folder, &plugin::binary(env!("CARGO_BIN_EXE_strata")));
-        let mut tool = self
+        let tool = self
             .inside(&settings.binary)
             .args(settings.store_arguments())
             .args(["pull", "--quiet"])
             .args(arguments)
             .arg(format!("{HOST}/test/busybox:one"));
+        Self::trusting(tool, environment)
+    }
+
+    /// Pushes what `store` has pulled.
+    fn push(&self, store: &str, arguments: &[&str], environment: Option<&Path>) -> Ran {
+        let folder = self.path(store);
+        let settings = Settings::below(&folder, &plugin::binary(env!("CARGO_BIN_EXE_strata")));
+        let tool = self
+            .inside(&settings.binary)
+            .args(settings.store_arguments())
+            .args(["push", "--quiet"])
+            .args(arguments)
+            .arg(format!("{HOST}/test/busybox:one"))
+            .arg(format!("{HOST}/test/pushed:one"));
+        Self::trusting(tool, environment)
+    }
+
+    fn trusting(mut tool: Tool, environment: Option<&Path>) -> Ran {
         if let Some(file) = environment {
             tool = tool.env("SSL_CERT_FILE", file);
         }
@@ -163,7 +181,7 @@ impl Drop for Serving {
 }
 
 #[test]
-fn a_registry_with_a_certificate_is_pulled_from_when_somebody_vouches_for_it() {
+fn a_registry_with_a_certificate_is_spoken_to_when_somebody_vouches_for_it() {
     let island = Island::new();
     let _serving = island.serve(serde_json::Value::Null);
 
@@ -180,6 +198,20 @@ fn a_registry_with_a_certificate_is_pulled_from_when_somebody_vouches_for_it() {
     assert_eq!(pulled.last_line(), island.built.id);
     let pulled = island.pull("variable", &[], Some(&trusted.join("ca.crt")));
     assert_eq!(pulled.code, 0, "{pulled}");
+
+    // The same for what is sent there.
+    let refused = island.push("folder", &[], None);
+    assert!(
+        refused.code != 0 && refused.stderr.contains("certificate"),
+        "{refused}"
+    );
+    let pushed = island.push(
+        "folder",
+        &["--cert-dir", folder, "--compression=zstd"],
+        None,
+    );
+    assert_eq!(pushed.code, 0, "{pushed}");
+    assert_eq!(pushed.last_line(), island.built.manifest_digest);
 
     let missing = island.pull("missing", &["--cert-dir", "/nowhere/certs"], None);
     assert!(
