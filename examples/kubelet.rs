@@ -262,10 +262,12 @@ fn publish(kubelet: &Kubelet, volume: &str, target: &Path, image: &str) -> Outco
         match kubelet.publish(&wish) {
             Ok(()) => return Ok(()),
             Err(status) => {
+                // Unavailable is also what a pull says that takes longer than one call waits.
                 let again = matches!(
                     status.code(),
                     tonic::Code::Aborted | tonic::Code::DeadlineExceeded
-                );
+                ) || (status.code() == tonic::Code::Unavailable
+                    && status.message().contains("a retry joins it"));
                 if !again || Instant::now() > deadline {
                     return Err(format!("{:?}: {}", status.code(), status.message()).into());
                 }

@@ -209,8 +209,10 @@ impl<'a, R: Record> Edit<'a, R> {
     fn save(&mut self) -> Result<(), Error> {
         if self.is_dirty() {
             let mut ahead = std::mem::take(&mut self.ahead);
-            self.file.save(&self.lock, &self.dirty, &mut ahead)?;
+            // Noted before: a save that fails may have replaced a file already (its folder could not be
+            // synced, or the second file not be written), and is then taken back like one that succeeded.
             self.note_saved();
+            self.file.save(&self.lock, &self.dirty, &mut ahead)?;
             self.dirty = [false; 2];
         }
         Ok(())

@@ -46,7 +46,11 @@ fn passes(name: &str, parameters: Option<&str>) {
         .lines()
         .find(|line| line.contains("Passed") && line.contains("Skipped"))
         .unwrap_or("csi-sanity printed no counts");
-    report(&format!("csi-sanity, {name}: {counts}"));
+    let extent = text
+        .lines()
+        .find(|line| line.starts_with("Ran ") && line.contains("Specs"))
+        .unwrap_or("csi-sanity did not say how many it ran");
+    report(&format!("csi-sanity, {name}: {extent}; {counts}"));
     assert_eq!(ran.code, 0, "{ran}\nplugin: {}", settings.log_text());
     assert_eq!(plugin.stop(), 0);
 }
