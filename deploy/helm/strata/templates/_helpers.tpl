@@ -64,9 +64,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range .Values.additionalImageStores -}}
-{{- if eq . $.Values.pool.path -}}
-{{- fail (printf "additionalImageStores: %s is the pool itself" .) -}}
+{{- range $store := .Values.additionalImageStores -}}
+{{- range $name, $path := $paths -}}
+{{- if or (hasPrefix (printf "%s/" $path) (printf "%s/" $store)) (hasPrefix (printf "%s/" $store) (printf "%s/" $path)) -}}
+{{- fail (printf "additionalImageStores (%s) and %s (%s) lie in each other: they must be apart" $store $name $path) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $socket := printf "%s/plugins_registry/%s-reg.sock" .Values.kubeletDir .Values.driverName -}}
