@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::cluster::kubectl;
 use super::support::tool::Tool;
@@ -16,12 +17,14 @@ static STAGE: Mutex<()> = Mutex::new(());
 pub fn play(test: impl FnOnce()) {
     let place = Location::caller();
     let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    let begun = Instant::now();
     let played = catch_unwind(AssertUnwindSafe(|| {
         chart::install();
         test();
         clear();
         leftovers::assert_none();
     }));
+    print!("{:.1} s ", begun.elapsed().as_secs_f64());
     if let Err(panic) = played {
         gather(place);
         clear();
