@@ -123,8 +123,10 @@ fn a_broken_link_is_never_followed() {
         fs::write(home.layer_path("middle").join("link"), damage).unwrap();
         assert!(home.discard("middle"));
         assert!(links.is_dir());
-        assert!(
-            fs::read_dir(&links).unwrap().count() >= count - 1,
+        // A power cut leaves the file of an inline volume's layer empty: its short link once stayed for ever.
+        assert_eq!(
+            fs::read_dir(&links).unwrap().count(),
+            count - 1,
             "{damage:?}"
         );
         assert_eq!(home.driver.list().unwrap().len(), 2);

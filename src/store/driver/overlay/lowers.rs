@@ -164,6 +164,18 @@ impl Overlay {
         Ok(short)
     }
 
+    /// The short name of a layer, or where its file was torn by a power cut the one whose link leads to it.
+    pub(super) fn known_short_name(
+        &self,
+        id: &str,
+        layer: &Dir,
+    ) -> Result<Option<String>, DriverError> {
+        match layout::short_name(layer)? {
+            Some(short) => Ok(Some(short)),
+            None => self.short_link_to(id),
+        }
+    }
+
     /// True when no other layer has this short name.
     pub(super) fn belongs(&self, short: &str, id: &str) -> Result<bool, DriverError> {
         match self.links.find_link(short)? {

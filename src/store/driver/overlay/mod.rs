@@ -174,7 +174,7 @@ impl Overlay {
         old: Option<&Dir>,
     ) -> Result<String, DriverError> {
         if let Some(old) = old
-            && let Some(short) = layout::short_name(old)?
+            && let Some(short) = self.known_short_name(id, old)?
             && self.belongs(&short, id)?
         {
             layout::replace(prepared, LINK, &short)?;
@@ -425,7 +425,7 @@ impl Driver for Overlay {
         while sys::mount::is_overlay(&mount_point)? && sys::mount::unmount(&mount_point)? {}
         mapping::release(&layer)?;
         self.whole().remove(id);
-        let short = layout::short_name(&layer)?;
+        let short = self.known_short_name(id, &layer)?;
         if let Some(short) = &short
             && self.links.find_link(short)? == Some(layout::target(id))
         {
