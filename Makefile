@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test e2e cluster cluster-down peer vm-test check bench all fmt
+.PHONY: help run binary image test e2e cluster cluster-down peer vm-test vagrant-run vagrant-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,9 +44,16 @@ peer: ## Runs the tests with other people's tools alone: containers-storage, pod
 	@scripts/install test
 	@scripts/run-tests --test peer
 
-vm-test: ## Runs tests in a virtual machine with Debian's kernel: quotas, cgroup v2
+vm-test: ## Runs tests in a virtual machine with Debian's kernel: quotas, cgroup v2, reboots, power cuts
 	@scripts/install vm
 	@scripts/run-vm-tests
+
+vagrant-run: ## Builds the binary and the tests here, on Debian 12 as there, and runs them in the machine that `vagrant up` has made
+	@scripts/vagrant-run
+
+vagrant-test: ## Makes such a machine for real, with libvirt, runs the binary in it and destroys it
+	@scripts/install vagrant vm
+	@scripts/vagrant-test
 
 check: ## Format, lints, dependencies, spelling, documents, walls: what a change must pass before its tests
 	@scripts/install check
@@ -56,7 +63,9 @@ bench: ## Measures against the bare system calls and the peers, and prints the t
 	@scripts/install bench
 	@scripts/run-bench $(BENCH)
 
-all: check test vm-test bench ## All of the above, whole
+all: export VM_ROUNDS ?= 12
+all: export VM_TIMEOUT ?= 1800
+all: check test vm-test vagrant-test bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt

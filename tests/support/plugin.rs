@@ -140,7 +140,7 @@ impl Plugin {
     /// Starts a plugin and waits until it says that it is ready.
     pub fn start(settings: &Settings) -> Self {
         let mut plugin = Self::spawn(settings);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !plugin.is_ready() {
             assert!(
                 !plugin.has_ended() && Instant::now() < deadline,

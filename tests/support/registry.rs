@@ -30,16 +30,25 @@ impl Registry {
         fs::create_dir_all(folder).expect("the registry's folder can be made");
         for _ in 0..5 {
             // Between finding the port and binding it somebody else may take it: then once more.
-            if let Some(registry) = Self::try_start(folder) {
+            if let Some(registry) = Self::try_start(folder, free_address()) {
                 return registry;
             }
         }
+        Self::fail(folder)
+    }
+
+    /// The same at an address that outlives it, where nobody else can be.
+    pub fn start_at(folder: &Path, address: SocketAddr) -> Self {
+        fs::create_dir_all(folder).expect("the registry's folder can be made");
+        Self::try_start(folder, address).unwrap_or_else(|| Self::fail(folder))
+    }
+
+    fn fail(folder: &Path) -> ! {
         let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
         panic!("the registry does not start:\n{log}");
     }
 
-    fn try_start(folder: &Path) -> Option<Self> {
-        let address = free_address();
+    fn try_start(folder: &Path, address: SocketAddr) -> Option<Self> {
         let data = folder.join("data");
         let config = serde_json::json!({
             "version": "0.1",
@@ -60,7 +69,7 @@ impl Registry {
             .spawn()
             .expect("the registry can be run");
         let mut registry = Self { child, address };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if registry.child.try_wait().expect("its state").is_some() {
                 return None;

@@ -3,6 +3,7 @@
 //! | Command | What |
 //! |---|---|
 //! | `suites NAME@FILESYSTEM:FILTER...` | the project's own tests, on a file system of that kind |
+//! | `life SEED ROUNDS` | stores with volumes over reboots and power cuts |
 //!
 //! Results go to `/out/results`, one a line: how many passed, how many failed, and what it was.
 
@@ -17,9 +18,16 @@
 #[path = "../../support/mod.rs"]
 mod support;
 
+mod chance;
 mod disk;
+mod images;
+mod ledger;
+mod life;
+mod node;
+mod power;
 mod report;
 mod suites;
+mod whole;
 
 use std::process::ExitCode;
 
@@ -29,6 +37,10 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let passed = match command.as_str() {
         "suites" => suites::run(&rest),
+        "life" => match life::run(&rest) {
+            life::End::Over { passed } => passed,
+            life::End::Reboot => return ExitCode::from(power::REBOOT),
+        },
         _ => {
             println!("vm-guest: no command {command:?}");
             false
