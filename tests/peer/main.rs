@@ -19,6 +19,7 @@ mod committing;
 mod descriptor;
 mod engines;
 mod fixtures;
+mod mappings;
 mod own_image;
 mod pulling;
 mod sanity;
