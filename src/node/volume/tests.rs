@@ -113,6 +113,22 @@ fn kind<T: fmt::Debug>(result: Result<T, Error>) -> Kind {
 }
 
 #[tokio::test]
+async fn garbage_is_removed_and_volumes_stay() {
+    let node = Node::new();
+    node.publish(node.wanted(&inline('a'), "one"))
+        .await
+        .unwrap();
+    let garbage = node.temp.path().join("graph/vfs/dir").join("b".repeat(64));
+    std::fs::create_dir(&garbage).unwrap();
+    let collected = node.volumes.collect(Duration::ZERO).await.unwrap();
+    assert_eq!((collected.unfinished, collected.unrecorded), (0, 1));
+    assert!(!garbage.exists());
+    assert!(node.mounted("one").is_some());
+    node.unpublish(&inline('a'), "one").await.unwrap();
+    assert_eq!(node.containers(), 0);
+}
+
+#[tokio::test]
 async fn an_inline_volume_lives_from_publish_to_unpublish() {
     let node = Node::new();
     let a = inline('a');
