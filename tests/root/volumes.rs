@@ -218,21 +218,41 @@ fn corrupt_layers_are_refused_and_leave_nothing() {
 
 #[test]
 fn layers_that_leave_their_root_are_refused_or_stay_inside() {
+    const NAME: &str = "escaped-from-a-layer";
     let node = Node::new();
-    let outside = node.scratch.path().join("outside");
-    fs::create_dir(&outside).unwrap();
+    let outside = node.scratch.dir("outside");
     let aim = outside.to_str().unwrap();
-    for (name, layer) in [
-        ("dots", Layer::new().file("../../../../escaped", "x")),
+    let inside_aim = format!("{}/{NAME}", aim.trim_start_matches('/'));
+    let cases = [
+        (
+            "dots",
+            Layer::new().file(&format!("../../../../{NAME}"), "x"),
+            Ok(NAME),
+        ),
+        (
+            "absolute",
+            Layer::new().file(&format!("{aim}/{NAME}"), "x"),
+            Ok(&*inside_aim),
+        ),
         (
             "symlink",
-            Layer::new().symlink("link", aim).file("link/escaped", "x"),
+            Layer::new()
+                .symlink("link", aim)
+                .file(&format!("link/{NAME}"), "x"),
+            Ok(&*inside_aim),
         ),
         (
             "hardlink",
-            Layer::new().hard_link("link", "../../../../../../../../etc/passwd"),
+            Layer::new().hard_link(NAME, "../../../../../../../../etc/passwd"),
+            Err(Code::DataLoss),
         ),
-    ] {
+        (
+            "device",
+            Layer::new().member(NAME, b'3', 0o644, &[], ""),
+            Err(Code::DataLoss),
+        ),
+    ];
+    for (name, layer, expected) in cases {
         let layout = node.scratch.path().join(name);
         image::write_layout(&layout, "bad", &[layer]);
         node.registry.push(&layout, &format!("test/{name}"), "bad");
@@ -240,12 +260,78 @@ fn layers_that_leave_their_root_are_refused_or_stay_inside() {
             "image",
             &node.registry.reference(&format!("test/{name}"), "bad"),
         );
-        // Refused, or unpacked beneath the root as a chroot would: both are safe.
-        if node.kubelet.publish(&wish).is_ok() {
-            node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+        match expected {
+            Ok(place) => {
+                node.kubelet.publish(&wish).unwrap();
+                assert!(wish.target.join(place).is_file(), "{name}: {place}");
+                node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+            }
+            Err(code) => drop(node.assert_code(&wish, code)),
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{name} got out");
+        for folder in [std::path::Path::new("/"), node.scratch.path()] {
+            assert!(!folder.join(NAME).exists(), "{name} got to {folder:?}");
+        }
     }
     assert_eq!(node.mounts(), 0);
     assert_eq!(node.built.diff_ids.len(), 3);
+}
+
+#[test]
+fn a_target_that_is_not_reached_by_directories_alone_is_refused() {
+    let node = Node::new();
+    let pods = node.settings.kubelet.join("pods");
+    fs::write(pods.join("file"), "").unwrap();
+    std::os::unix::fs::symlink(node.scratch.dir("elsewhere"), pods.join("link")).unwrap();
+    for parent in ["file", "link", "missing"] {
+        let mut wish = node.wish("one");
+        wish.target = pods.join(parent).join("mount");
+        node.assert_code(&wish, Code::InvalidArgument);
+        node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+    }
+}
+
+#[test]
+fn a_pull_secret_opens_a_registry_with_basic_login() {
+    tool::require_root();
+    let scratch = Scratch::new("login");
+    let layout = scratch.path().join("layout");
+    image::write_busybox_layout(&layout, "one");
+    let folder = scratch.dir("registry");
+    let registry = Registry::start(&folder);
+    registry.push(&layout, "test/busybox", "one");
+    registry.stop();
+    // Of `htpasswd -Bbn pod secret-word`.
+    let line = "pod:$2y$05$ms65poTPtxUZoXZ.g5FwZe0niJnMTUCPpIJnbg3bdmYOiocxyBYW.";
+    let registry = Registry::start_with_login(&folder, line);
+    let settings = Settings::below(
+        scratch.path(),
+        &plugin::binary(env!("CARGO_BIN_EXE_strata")),
+    );
+    let plugin = Plugin::start(&settings);
+    let kubelet = Kubelet::connect(&settings.socket);
+    let reference = registry.reference("test/busybox", "one");
+    let wish = |secret: Option<&str>| {
+        let target = settings.target("pod", "data");
+        let mut wish = Wish::inline(&inline_handle("login"), &target, Some(&reference));
+        if let Some(secret) = secret {
+            let logins = serde_json::json!({ "auths": { registry.address().to_string():
+                { "username": "pod", "password": secret } } });
+            wish.secrets
+                .insert(".dockerconfigjson".to_owned(), logins.to_string());
+        }
+        wish
+    };
+    for secret in [None, Some("wrong")] {
+        let status = kubelet.publish(&wish(secret)).unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    }
+    let right = wish(Some("secret-word"));
+    kubelet.publish(&right).unwrap_or_else(|status| {
+        panic!("{status:?}\n{}", settings.log_text());
+    });
+    assert!(right.target.join("data/greeting").is_file());
+    kubelet.unpublish(&right.volume, &right.target).unwrap();
+    assert!(!settings.log_text().contains("secret-word"));
+    assert_eq!(plugin.stop(), 0);
 }

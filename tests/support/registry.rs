@@ -24,6 +24,9 @@ pub fn free_address() -> SocketAddr {
         .expect("a free loopback port")
 }
 
+/// Who may log in, in a registry's folder.
+const LOGINS: &str = "htpasswd";
+
 impl Registry {
     /// Starts it with its data and its log in `folder`, and waits until it answers.
     pub fn start(folder: &Path) -> Self {
@@ -35,6 +38,12 @@ impl Registry {
             }
         }
         Self::fail(folder)
+    }
+
+    /// As [`Registry::start`], for who logs in as the line of an htpasswd file says.
+    pub fn start_with_login(folder: &Path, line: &str) -> Self {
+        fs::write(folder.join(LOGINS), format!("{line}\n")).expect("the logins can be written");
+        Self::start(folder)
     }
 
     /// The same at an address that outlives it, where nobody else can be.
@@ -50,12 +59,18 @@ impl Registry {
 
     fn try_start(folder: &Path, address: SocketAddr) -> Option<Self> {
         let data = folder.join("data");
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "version": "0.1",
             "log": { "level": "warn" },
             "storage": { "filesystem": { "rootdirectory": data } },
             "http": { "addr": address.to_string() },
         });
+        let logins = folder.join(LOGINS);
+        let has_logins = logins.exists();
+        if has_logins {
+            config["auth"] = serde_json::json!({ "htpasswd": { "realm": "test", "path": logins } });
+        }
+        let ready = if has_logins { 401 } else { 200 };
         let file = folder.join("config.yml");
         fs::write(&file, config.to_string()).expect("the registry's configuration can be written");
         let log = fs::File::create(folder.join("log")).expect("the registry's log can be written");
@@ -74,7 +89,7 @@ impl Registry {
             if registry.child.try_wait().expect("its state").is_some() {
                 return None;
             }
-            if http::request(address, "GET", "/v2/", &[], &[]).is_ok_and(|a| a.status == 200) {
+            if http::request(address, "GET", "/v2/", &[], &[]).is_ok_and(|a| a.status == ready) {
                 return Some(registry);
             }
             std::thread::sleep(Duration::from_millis(5));

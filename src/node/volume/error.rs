@@ -61,7 +61,7 @@ pub enum TargetError {
         kubelet: PathBuf,
     },
     /// Its parent is missing or no directory.
-    #[error("target path {}: its parent directory is missing", path.display())]
+    #[error("target path {}: its parent directory is missing, or not reached by directories alone", path.display())]
     NoParent {
         /// The path.
         path: PathBuf,
@@ -215,6 +215,18 @@ impl Error {
     }
 }
 
+fn of_driver(error: &DriverError) -> Kind {
+    match error {
+        DriverError::InUse(_) => Kind::Unavailable,
+        DriverError::Damaged { .. } | DriverError::Missing(_) => Kind::Corrupt,
+        DriverError::TooDeep { .. }
+        | DriverError::Prerequisites(_)
+        | DriverError::MountOption(_)
+        | DriverError::Unmappable(_) => Kind::Unable,
+        _ => Kind::Internal,
+    }
+}
+
 /// The kind of a store's failure.
 pub(super) fn of_store(error: &store::Error) -> Kind {
     use store::Error as E;
@@ -223,9 +235,39 @@ pub(super) fn of_store(error: &store::Error) -> Kind {
         E::Unknown(store::Kind::Image) => Kind::NotFound,
         // The object was changed under us by another tool: the next try sees what is there now.
         E::Changed(_) | E::Unknown(_) | E::DuplicateId => Kind::Unavailable,
-        E::Driver(driver) if matches!(**driver, DriverError::InUse(_)) => Kind::Unavailable,
+        E::Driver(driver) => of_driver(driver),
         E::Load { .. } => Kind::Corrupt,
         E::ReadOnly | E::NotSupported(_) => Kind::Unable,
         _ => Kind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_a_driver_refuses_has_a_kind_of_its_own() {
+        let kind = |error| of_store(&store::Error::Driver(Arc::new(error)));
+        let id = || "layer".to_owned();
+        let reason = || "reason".to_owned();
+        assert_eq!(kind(DriverError::Missing(id())), Kind::Corrupt);
+        let damaged = DriverError::Damaged {
+            id: id(),
+            reason: reason(),
+        };
+        assert_eq!(kind(damaged), Kind::Corrupt);
+        assert_eq!(kind(DriverError::InUse(id())), Kind::Unavailable);
+        let deep = DriverError::TooDeep {
+            id: id(),
+            found: 501,
+            limit: 500,
+        };
+        assert_eq!(kind(deep), Kind::Unable);
+        assert_eq!(kind(DriverError::Prerequisites(reason())), Kind::Unable);
+        assert_eq!(kind(DriverError::MountOption(reason())), Kind::Unable);
+        assert_eq!(kind(DriverError::Name(id())), Kind::Internal);
     }
 }

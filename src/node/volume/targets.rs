@@ -83,13 +83,24 @@ impl Places {
         }
     }
 
-    /// The directory that the target is in, reached without symbolic links; `None` when missing.
+    /// The directory that the target is in; `None` when it is missing, no directory, or to be reached
+    /// through symbolic links only.
     ///
     /// # Errors
-    /// When it is something else than a directory, or can't be opened.
+    /// When it can't be opened.
     pub fn parent(&self, target: &TargetPath) -> Result<Option<Parent>, sys::Error> {
         let dir = match target.relative.parent() {
-            Some(parent) if parent != Path::new("") => self.dir.find_dir(parent)?,
+            Some(parent) if parent != Path::new("") => match self.dir.find_dir(parent) {
+                Err(error)
+                    if matches!(
+                        error.errno(),
+                        Some(libc::ENOTDIR | libc::ELOOP | libc::EXDEV)
+                    ) =>
+                {
+                    None
+                }
+                result => result?,
+            },
             _ => Some(self.dir.try_clone()?),
         };
         Ok(dir.map(|dir| Parent {

@@ -111,6 +111,9 @@ fn stage_trouble(error: &StageError) -> Trouble {
         StageError::Mismatch { .. } | StageError::Read(_) => Trouble::Corrupt,
         StageError::Unpack(error) if error.is_no_space() => Trouble::NoSpace,
         StageError::Unpack(UnpackError::Limit { .. }) => Trouble::TooLarge,
+        StageError::Unpack(UnpackError::System(error)) if is_of_the_archive(error) => {
+            Trouble::Corrupt
+        }
         StageError::Unpack(UnpackError::System(_) | UnpackError::Recipe(_)) => Trouble::Internal,
         StageError::Unpack(_) => Trouble::Corrupt,
         StageError::Io(error) if error.is_no_space() => Trouble::NoSpace,
@@ -118,6 +121,25 @@ fn stage_trouble(error: &StageError) -> Trouble {
         StageError::Driver(error) if has_no_space(error) => Trouble::NoSpace,
         _ => Trouble::Internal,
     }
+}
+
+/// What the kernel says of names in an archive that can't be: links to nothing, in circles or outwards,
+/// members below what is no directory.
+fn is_of_the_archive(error: &crate::sys::Error) -> bool {
+    use rustix::io::Errno;
+    let said = error.errno().map(Errno::from_raw_os_error);
+    matches!(
+        said,
+        Some(
+            Errno::NOENT
+                | Errno::LOOP
+                | Errno::NOTDIR
+                | Errno::EXIST
+                | Errno::ISDIR
+                | Errno::NAMETOOLONG
+                | Errno::XDEV
+        )
+    )
 }
 
 fn store_trouble(error: &store::Error) -> Trouble {
@@ -154,4 +176,31 @@ pub(super) fn is_worth_another_try(error: &PullError) -> bool {
                 | store::Error::DuplicateName { .. }
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn names_that_can_not_be_are_the_archives_fault() {
+        let trouble = |errno| {
+            let error = sys::Error::new("link", "a", std::io::Error::from_raw_os_error(errno));
+            stage_trouble(&StageError::Unpack(UnpackError::System(error)))
+        };
+        for errno in [
+            libc::ENOENT,
+            libc::ELOOP,
+            libc::ENOTDIR,
+            libc::EEXIST,
+            libc::EISDIR,
+            libc::ENAMETOOLONG,
+            libc::EXDEV,
+        ] {
+            assert_eq!(trouble(errno), Trouble::Corrupt, "{errno}");
+        }
+        assert_eq!(trouble(libc::EIO), Trouble::Internal);
+        assert_eq!(trouble(libc::ENOSPC), Trouble::NoSpace);
+    }
 }

@@ -278,21 +278,65 @@ fn what_is_wrong_with_an_image_is_said_and_nothing_is_left() {
 }
 
 #[test]
-fn members_that_leave_the_layer_are_refused() {
-    let world = World::new("overlay");
-    let layout = world.folder.path().join("web");
+fn members_that_leave_the_layer_stay_inside_or_are_refused() {
+    const NAME: &str = "owned-by-a-layer";
+    let within = |below: &str| format!("{below}{NAME}");
     let evil = [
-        Layer::new().symlink("out", "/tmp").file("out/owned", "x"),
-        Layer::new().file("../../owned", "x"),
-        Layer::new().hard_link("owned", "../../../../etc/passwd"),
+        (
+            Layer::new()
+                .symlink("out", "/tmp")
+                .file(&within("out/"), "x"),
+            Ok(within("tmp/")),
+        ),
+        (Layer::new().file(&within("../../"), "x"), Ok(within(""))),
+        (Layer::new().file(&within("/tmp/"), "x"), Ok(within("tmp/"))),
+        (
+            Layer::new().hard_link(NAME, "../../../../etc/passwd"),
+            Err(Trouble::Corrupt),
+        ),
+        (
+            Layer::new().member(NAME, b'3', 0o644, &[], ""),
+            Err(Trouble::Corrupt),
+        ),
     ];
-    for layer in evil {
+    for (layer, expected) in evil {
+        let world = World::new("overlay");
+        let layout = world.folder.path().join("web");
         image::write_layout(&layout, "x", &[layer]);
-        // Either refused, or kept inside.
-        drop(world.pull(&format!("oci:{}", layout.display())));
-        assert!(!std::path::Path::new("/tmp/owned").exists());
-        assert!(!world.folder.path().join("owned").exists());
+        let pulled = world.pull(&format!("oci:{}", layout.display()));
+        let found: Vec<_> = named(world.folder.path(), NAME);
+        match (pulled, expected) {
+            (Ok(pulled), Ok(place)) => {
+                let image = world.store.find_image(&pulled.image_id).unwrap().unwrap();
+                let root = world.folder.path().join("graph/overlay").join(&image.layer);
+                assert_eq!(found, [root.join("diff").join(place)]);
+            }
+            (Err(error), Err(trouble)) => {
+                assert_eq!(error.trouble(), trouble, "{error:?}");
+                assert!(found.is_empty(), "{found:?}");
+                world.assert_empty();
+            }
+            (pulled, expected) => panic!("{pulled:?}, not {expected:?}"),
+        }
+        for outside in ["/", "/tmp"] {
+            assert!(!std::path::Path::new(outside).join(NAME).exists());
+        }
     }
+}
+
+/// Everything of this name below a folder.
+fn named(folder: &std::path::Path, name: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() == name {
+            found.push(entry.path());
+        }
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(named(&entry.path(), name));
+        }
+    }
+    found
 }
 
 #[test]
