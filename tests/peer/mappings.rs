@@ -35,7 +35,10 @@ impl Store {
         fs::write(tree.join("file"), "file").unwrap();
         chown(tree.join("program"), Some(5), Some(6)).unwrap();
         chown(tree.join("file"), Some(60_000), Some(7)).unwrap();
-        Tool::new("chmod").arg("4755").arg(tree.join("program")).ok();
+        Tool::new("chmod")
+            .arg("4755")
+            .arg(tree.join("program"))
+            .ok();
         fs::hard_link(tree.join("program"), tree.join("same")).unwrap();
         let archive = Tool::new("tar")
             .args(["--numeric-owner", "-c", "-C"])
@@ -68,7 +71,10 @@ impl Store {
     }
 
     fn first(&self, program: &str, arguments: &[&str]) -> String {
-        let ran = self.run(program, arguments).input(self.archive.clone()).ok();
+        let ran = self
+            .run(program, arguments)
+            .input(self.archive.clone())
+            .ok();
         ran.text().lines().next().unwrap_or_default().to_owned()
     }
 
@@ -163,7 +169,9 @@ fn containers_are_everybodys(store: &Store) {
             chown(root.join(user), Some(100_001), Some(200_002)).unwrap();
             store.unmount(user, maker);
         }
-        let diff = store.run(STRATA, &["diff", "-u", &store.layer_of(maker)]).ok();
+        let diff = store
+            .run(STRATA, &["diff", "-u", &store.layer_of(maker)])
+            .ok();
         for user in tools {
             let member = (user.to_owned(), 1, 2);
             assert!(
@@ -228,13 +236,23 @@ fn what_was_copied_is_not_mapped_by_a_mount() {
     let mut store = Store::new("overlay", true);
     let layer = store.first(STRATA, &["import-layer"]);
     let image = store.first(STRATA, &["create-image", "--name", "image", &layer]);
-    let arguments = [&["create-container", "--name", "one"][..], &MAPS, &["image"]].concat();
+    let arguments = [
+        &["create-container", "--name", "one"][..],
+        &MAPS,
+        &["image"],
+    ]
+    .concat();
     store.first(STRATA, &arguments);
     store.copies = false;
     let root = store.mount(STRATA, "one");
     assert_mapped(&root, "with ID-mapped mounts");
     store.unmount(STRATA, "one");
-    let arguments = [&["create-container", "--name", "two"][..], &MAPS, &["image"]].concat();
+    let arguments = [
+        &["create-container", "--name", "two"][..],
+        &MAPS,
+        &["image"],
+    ]
+    .concat();
     store.first(STRATA, &arguments);
     let root = store.mount(STRATA, "two");
     assert_mapped(&root, "on the original layer");
@@ -259,7 +277,12 @@ fn layers_are_stored_as_the_peer_does(driver: &'static str, copies: bool) {
             let record = store.record("layer", &id);
             let content = match driver {
                 "vfs" => store.scratch.path().join("graph/vfs/dir").join(&id),
-                _ => store.scratch.path().join("graph/overlay").join(&id).join("diff"),
+                _ => store
+                    .scratch
+                    .path()
+                    .join("graph/overlay")
+                    .join(&id)
+                    .join("diff"),
             };
             let owners = ["program", "file"].map(|name| owner(content.join(name)));
             for reader in [STRATA, STORAGE_TOOLS[1]] {

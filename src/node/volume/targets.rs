@@ -279,12 +279,15 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_behind_a_symbolic_link_is_refused() {
+    fn a_parent_behind_a_symbolic_link_or_a_file_is_none() {
         let temp = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp", temp.path().join("pods")).unwrap();
         let places = Places::open(temp.path()).unwrap();
         let target = places.check(&temp.path().join("pods/mount")).unwrap();
-        assert!(places.parent(&target).is_err());
+        assert!(places.parent(&target).unwrap().is_none());
+        std::fs::write(temp.path().join("file"), "").unwrap();
+        let target = places.check(&temp.path().join("file/mount")).unwrap();
+        assert!(places.parent(&target).unwrap().is_none());
     }
 
     #[test]
