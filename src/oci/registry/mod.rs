@@ -197,7 +197,7 @@ impl Registry {
         what: &str,
     ) -> Result<Response, SourceError> {
         let inner = &*self.0;
-        let mut tried: Option<Login> = None;
+        let mut has_new_login = false;
         loop {
             let login = self.login();
             // Registries send uploads to other hosts, which the login is not for.
@@ -209,12 +209,12 @@ impl Registry {
             if response.status() != StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }
-            // A token may have run out in the middle of a pull: one new one is asked for.
-            if tried.is_some() {
+            // A token may have run out in the middle of a pull: one new one is asked for. One that
+            // another request got may have run out since.
+            if has_new_login {
                 return Err(self.rejected(response).await);
             }
-            self.log_in(&login, response).await?;
-            tried = Some(login);
+            has_new_login = self.log_in(&login, response).await?;
         }
     }
 
@@ -262,8 +262,9 @@ impl Registry {
         }
     }
 
-    /// Meets the challenge in `response`, which `used` did not satisfy.
-    async fn log_in(&self, used: &Login, response: Response) -> Result<(), SourceError> {
+    /// Meets the challenge in `response`, which `used` did not satisfy; false when another request has
+    /// done so already.
+    async fn log_in(&self, used: &Login, response: Response) -> Result<bool, SourceError> {
         let inner = &*self.0;
         let challenge = Challenge::choose(
             response
@@ -272,14 +273,17 @@ impl Registry {
                 .iter()
                 .filter_map(|value| value.to_str().ok()),
         );
-        let login = match challenge {
+        let set = |login: Login| {
+            *inner.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
+        };
+        match challenge {
             None => return Err(self.rejected(response).await),
             Some(Challenge::Basic) => {
                 let has_password = matches!(inner.credentials, Some(Credentials::Basic { .. }));
                 if !has_password || matches!(used, Login::Basic) {
                     return Err(self.rejected(response).await);
                 }
-                Login::Basic
+                set(Login::Basic);
             }
             Some(challenge) => {
                 if matches!(inner.credentials, Some(Credentials::RegistryToken(_))) {
@@ -291,14 +295,13 @@ impl Registry {
                     && new.is_fresh()
                     && !matches!(old, Login::Bearer(old) if old.text == new.text)
                 {
-                    return Ok(());
+                    return Ok(false);
                 }
-                let token = self.ask_for_token(&challenge).await?;
-                Login::Bearer(token)
+                // Before the next one has its turn, or it would ask again.
+                set(Login::Bearer(self.ask_for_token(&challenge).await?));
             }
-        };
-        *inner.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
-        Ok(())
+        }
+        Ok(true)
     }
 
     /// Gets a token for what is to be done in the repository.
