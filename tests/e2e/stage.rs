@@ -27,6 +27,8 @@ pub fn play(test: impl FnOnce()) {
     print!("{:.1} s ", begun.elapsed().as_secs_f64());
     if let Err(panic) = played {
         gather(place);
+        // With the values of a failed test no later one would pass.
+        chart::deploy(&[]).output();
         clear();
         resume_unwind(panic);
     }
