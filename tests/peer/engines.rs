@@ -134,10 +134,21 @@ fn a_layer_that_is_there_is_not_fetched_again_by_podman() {
 fn buildah_builds_on_what_strata_pulled_and_strata_on_what_buildah_built() {
     let shared = Shared::new();
     shared.pull();
+    let listed = shared
+        .buildah(&["images", "--no-trunc", "--format", "{{.ID}}"])
+        .ok()
+        .text();
+    assert_eq!(listed, format!("sha256:{}", shared.built.id));
     let container = shared
         .buildah(&["from", "--pull-never", &shared.reference])
         .ok()
         .last_line();
+    let ran = shared
+        .buildah(&["run", "--isolation", "chroot", &container, "--"])
+        .args(["/bin/busybox", "echo", "run by buildah"])
+        .ok()
+        .text();
+    assert_eq!(ran, "run by buildah");
     let place = PathBuf::from(shared.buildah(&["mount", &container]).ok().last_line());
     assert_is_the_image(&place);
     fs::write(place.join("data/built"), "by buildah\n").unwrap();
