@@ -23,6 +23,8 @@ KUBELET_DIR=/var/lib/kubelet
 PLACES=(/var/lib/kubelet /var/lib/strata /var/lib/cni /var/lib/containerd /var/log/pods /var/log/containers
     /run/containerd /run/strata)
 export KUBECONFIG=$RUN/admin.conf
+# Else kubectl and helm leave what they have learnt in the home of whoever runs them.
+export KUBECACHEDIR=$RUN/kube-cache HELM_CACHE_HOME=$RUN/helm-cache HELM_CONFIG_HOME=$RUN/helm-config HELM_DATA_HOME=$RUN/helm-data
 PATH=$PROGRAMS:$cache/bin:$PATH
 
 say() { echo "cluster: $*" >&2; }
