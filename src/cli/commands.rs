@@ -257,6 +257,32 @@ const COPY: &[Flag] = &[value(
     "Owner of the copies, as UID[:GID]",
 )];
 const METADATA_QUIET: &[Flag] = &[switch("quiet", Some('q'), "Omit names and IDs")];
+// What bounds a pull, whoever asks for it: the command line or the plugin.
+const PULL_LANES: Flag = value(
+    "pull-lanes",
+    None,
+    "Layers that are fetched and unpacked at the same time (default 4)",
+);
+const PULL_KEEP: Flag = value(
+    "pull-keep",
+    None,
+    "Complete layers of so many bytes outlive a kill of the pull (default 16M)",
+);
+const MAX_IMAGE_SIZE: Flag = value(
+    "max-image-size",
+    None,
+    "How large the files of an image may be together, as 20G (default 128G)",
+);
+const MAX_LAYER_SIZE: Flag = value(
+    "max-layer-size",
+    None,
+    "How large a layer may be as it is fetched (default 64G)",
+);
+const MAX_LAYER_FILES: Flag = value(
+    "max-layer-files",
+    None,
+    "How many files a layer may have (default 10000000)",
+);
 const PULL: &[Flag] = &[
     value("authfile", None, "File with logins ($REGISTRY_AUTH_FILE)"),
     value(
@@ -293,31 +319,11 @@ const PULL: &[Flag] = &[
         "Talk plain http to this registry (to loopback it always may)",
     ),
     switch("quiet", Some('q'), "Print nothing but the image ID"),
-    value(
-        "pull-lanes",
-        None,
-        "Layers that are fetched and unpacked at the same time (default 4)",
-    ),
-    value(
-        "pull-keep",
-        None,
-        "Complete layers of so many bytes outlive a kill of the pull (default 16M)",
-    ),
-    value(
-        "max-image-size",
-        None,
-        "How large the files of an image may be together, as 20G (default 128G)",
-    ),
-    value(
-        "max-layer-size",
-        None,
-        "How large a layer may be as it is fetched (default 64G)",
-    ),
-    value(
-        "max-layer-files",
-        None,
-        "How many files a layer may have (default 10000000)",
-    ),
+    PULL_LANES,
+    PULL_KEEP,
+    MAX_IMAGE_SIZE,
+    MAX_LAYER_SIZE,
+    MAX_LAYER_FILES,
 ];
 const COMMIT: &[Flag] = &[
     value("author", Some('a'), "Author of the image"),
@@ -397,31 +403,11 @@ const NODE: &[Flag] = &[
         None,
         "Address for health, readiness and metrics, as 127.0.0.1:9808; :9808 for all addresses",
     ),
-    value(
-        "pull-lanes",
-        None,
-        "Layers that are fetched and unpacked at the same time (default 4)",
-    ),
-    value(
-        "pull-keep",
-        None,
-        "Complete layers of so many bytes outlive a kill of the pull (default 16M)",
-    ),
-    value(
-        "max-image-size",
-        None,
-        "How large the files of an image may be together, as 20G (default 128G)",
-    ),
-    value(
-        "max-layer-size",
-        None,
-        "How large a layer may be as it is fetched (default 64G)",
-    ),
-    value(
-        "max-layer-files",
-        None,
-        "How many files a layer may have (default 10000000)",
-    ),
+    PULL_LANES,
+    PULL_KEEP,
+    MAX_IMAGE_SIZE,
+    MAX_LAYER_SIZE,
+    MAX_LAYER_FILES,
     value(
         "shutdown-file",
         None,
