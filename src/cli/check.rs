@@ -5,12 +5,37 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::{duration, layers};
 use crate::store::check::{CheckOptions, Problem, RepairError, RepairOptions, Report};
 use crate::store::{Error, Kind, Store};
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::peer(
+    "check",
+    "Check that the store is whole, and remove what is damaged",
+    Run::InStore(run),
+)
+.flags(&[
+    &[
+        Flag::switch(
+            "force",
+            Some('f'),
+            "With --repair: remove damaged containers",
+        ),
+        Flag::value(
+            "max",
+            Some('m'),
+            "How long a layer may be unused (default 24h)",
+        ),
+        Flag::switch("quick", Some('q'), "Compare no files with their headers"),
+        Flag::switch("repair", Some('r'), "Remove damaged images and layers"),
+    ],
+    output::JSON,
+])];
 
 type Part = BTreeMap<String, Vec<Problem>>;
 
@@ -43,7 +68,7 @@ impl Serialize for Counts<'_> {
 }
 
 /// `check`.
-pub(super) fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut options = CheckOptions {
         compares_files: !given.has("quick"),
         ..CheckOptions::default()

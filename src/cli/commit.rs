@@ -2,15 +2,51 @@
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::session;
 use crate::archive::retime::Times;
 use crate::oci::commit::Change;
 use crate::oci::{CommitError, CommitRequest, Committed, Reference, commit};
 use crate::store::{Error, Kind, Store, Time};
 use crate::sys::File;
+
+const COMMIT: &[Flag] = &[
+    Flag::value("author", Some('a'), "Author of the image"),
+    Flag::values(
+        "change",
+        Some('c'),
+        "Change of the image, as 'CMD [\"/bin/web\"]', 'ENV A=1', 'USER web'; may be given several times",
+    ),
+    Flag::value("message", Some('m'), "What the history says of it"),
+    Flag::value(
+        "timestamp",
+        None,
+        "When it was made, in seconds since 1970; its new files get this time too",
+    ),
+    Flag::value(
+        "source-date-epoch",
+        None,
+        "When it was made, in seconds since 1970 ($SOURCE_DATE_EPOCH)",
+    ),
+    Flag::switch(
+        "rewrite-timestamp",
+        None,
+        "Give new files that are younger than --source-date-epoch that time",
+    ),
+    Flag::value("iidfile", None, "Write the image ID to this file"),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::own(
+    "commit",
+    "Make an image of what a container changed",
+    Run::InStore(run),
+)
+.operands("CONTAINER [REFERENCE]", 1, 2)
+.flags(&[COMMIT, output::JSON])];
 
 /// What was made, as JSON.
 #[derive(Debug, Serialize)]
@@ -25,7 +61,7 @@ struct Printed<'a> {
 }
 
 /// `commit`.
-pub(super) fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let name = match given.find_operand(1) {
         Some(text) => Some(Reference::parse_local(text).map_err(|error| Failure::because(&error))?),
         None => None,

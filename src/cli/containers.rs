@@ -1,14 +1,50 @@
 //! Commands on containers.
 
+use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::{input, maps, objects};
 use crate::store::{ContainerRecord, Error, NewContainer, Store};
 use crate::sys::Dir;
 
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "create-container",
+        "Create a new container from an image",
+        Run::InStore(create),
+    )
+    .alias(&["createcontainer"])
+    .operands("parentImageNameOrID", 1, 1)
+    .flags(&[
+        &[
+            Flag::value("id", Some('i'), "Container ID"),
+            Flag::values("name", Some('n'), "Container name"),
+            Flag::switch("volatile", None, "Mark as volatile"),
+        ],
+        input::METADATA,
+        maps::FLAGS,
+        output::JSON,
+    ]),
+    Definition::peer("containers", "List containers", Run::InStore(list)).flags(&[output::JSON]),
+    Definition::peer("container", "Examine a container", Run::InStore(examine))
+        .operands("containerNameOrID [...]", 1, MANY)
+        .flags(&[output::JSON]),
+    Definition::peer(
+        "delete-container",
+        "Delete a container, with safety checks",
+        Run::InStore(|store, given, output| {
+            objects::delete(given, output, |key| Ok(store.delete_container(key)?))
+        }),
+    )
+    .alias(&["deletecontainer"])
+    .operands("containerNameOrID [...]", 1, MANY)
+    .flags(&[output::JSON]),
+];
+
 /// `create-container`.
-pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let image = given.find_operand(0);
     let is_volatile = given.has("volatile");
     let container = store
@@ -28,7 +64,7 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
 }
 
 /// `containers`.
-pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     if given.has("json") {
         let containers: Vec<_> = store.containers()?.iter().collect();
         output.json(&objects::records(&containers))?;
@@ -47,7 +83,7 @@ pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome
 }
 
 /// `container`.
-pub(super) fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let containers = store.containers()?;
     let find = |key: &String| {
         let by_layer = || containers.iter().find(|found| found.layer == *key);

@@ -2,12 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
+use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{Failure, Outcome, chain};
 use super::grammar::Given;
+use super::output::Output;
 use crate::archive::copy::{Owner, copy};
 use crate::store::driver::MountOptions;
 use crate::store::{Error, Kind, Store};
 use crate::sys::Dir;
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::peer(
+    "copy",
+    "Copy files and directories into a layer, out of one, or from one to another",
+    Run::InStore(run),
+)
+.operands("[layerNameOrID:]/path [...] [layerNameOrID:]/path", 2, MANY)
+.flags(&[&[Flag::value(
+    "chown",
+    Some('o'),
+    "Owner of the copies, as UID[:GID]",
+)]])];
 
 /// One operand: a path in a layer, or on this machine.
 struct Place {
@@ -79,7 +94,7 @@ impl Drop for Mounts<'_> {
 }
 
 /// `copy`.
-pub(super) fn run(store: &Store, given: &Given) -> Outcome {
+fn run(store: &Store, given: &Given, _: &mut Output) -> Outcome {
     let owner = given.filled("chown").map(parse_owner).transpose()?;
     let places = given.operands.iter().map(|text| Place::parse(text));
     let mut sources = places.collect::<Result<Vec<_>, _>>()?;

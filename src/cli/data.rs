@@ -3,12 +3,165 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use super::definition::{Definition, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::input;
-use super::output::Output;
+use super::output::{self, Output};
 use crate::store::{BigDataItem, Kind, Store};
 use crate::sys::File;
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "list-layer-data",
+        "List data items of a layer",
+        Run::InStore(|store, given, output| list(Kind::Layer, store, given, output)),
+    )
+    .alias(&["listlayerdata"])
+    .operands("layerNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-layer-data",
+        "Get a data item of a layer",
+        Run::InStore(|store, given, output| get(Kind::Layer, store, given, output)),
+    )
+    .alias(&["getlayerdata"])
+    .operands("layerNameOrID dataName", 2, 2)
+    .flags(&[output::FILE]),
+    Definition::peer(
+        "set-layer-data",
+        "Set a data item of a layer",
+        Run::InStore(|store, given, _| set(Kind::Layer, store, given)),
+    )
+    .alias(&["setlayerdata"])
+    .operands("layerNameOrID dataName", 2, 2)
+    .flags(&[input::FILE]),
+    Definition::peer(
+        "list-image-data",
+        "List data items of an image",
+        Run::InStore(|store, given, output| list(Kind::Image, store, given, output)),
+    )
+    .alias(&["listimagedata"])
+    .operands("imageNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-image-data",
+        "Get a data item of an image",
+        Run::InStore(|store, given, output| get(Kind::Image, store, given, output)),
+    )
+    .alias(&["getimagedata"])
+    .operands("imageNameOrID dataName", 2, 2)
+    .flags(&[output::FILE]),
+    Definition::peer(
+        "get-image-data-size",
+        "Get the size of a data item of an image",
+        Run::InStore(|store, given, output| size(Kind::Image, store, given, output)),
+    )
+    .alias(&["getimagedatasize"])
+    .operands("imageNameOrID dataName", 2, 2)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-image-data-digest",
+        "Get the digest of a data item of an image",
+        Run::InStore(|store, given, output| digest(Kind::Image, store, given, output)),
+    )
+    .alias(&["getimagedatadigest"])
+    .operands("imageNameOrID dataName", 2, 2)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "set-image-data",
+        "Set a data item of an image",
+        Run::InStore(|store, given, _| set(Kind::Image, store, given)),
+    )
+    .alias(&["setimagedata"])
+    .operands("imageNameOrID dataName", 2, 2)
+    .flags(&[input::FILE]),
+    Definition::peer(
+        "get-image-dir",
+        "Find the data directory of an image",
+        Run::InStore(|store, given, output| {
+            let found = store.image_directory(given.operand(0))?;
+            directory(&found, given, output)
+        }),
+    )
+    .alias(&["getimagedir"])
+    .operands("imageNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-image-run-dir",
+        "Find the runtime directory of an image",
+        Run::InStore(|store, given, output| {
+            let found = store.image_run_directory(given.operand(0))?;
+            directory(&found, given, output)
+        }),
+    )
+    .alias(&["getimagerundir"])
+    .operands("imageNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "list-container-data",
+        "List data items of a container",
+        Run::InStore(|store, given, output| list(Kind::Container, store, given, output)),
+    )
+    .alias(&["listcontainerdata"])
+    .operands("containerNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-container-data",
+        "Get a data item of a container",
+        Run::InStore(|store, given, output| get(Kind::Container, store, given, output)),
+    )
+    .alias(&["getcontainerdata"])
+    .operands("containerNameOrID dataName", 2, 2)
+    .flags(&[output::FILE]),
+    Definition::peer(
+        "get-container-data-size",
+        "Get the size of a data item of a container",
+        Run::InStore(|store, given, output| size(Kind::Container, store, given, output)),
+    )
+    .alias(&["getcontainerdatasize"])
+    .operands("containerNameOrID dataName", 2, 2)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-container-data-digest",
+        "Get the digest of a data item of a container",
+        Run::InStore(|store, given, output| digest(Kind::Container, store, given, output)),
+    )
+    .alias(&["getcontainerdatadigest"])
+    .operands("containerNameOrID dataName", 2, 2)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "set-container-data",
+        "Set a data item of a container",
+        Run::InStore(|store, given, _| set(Kind::Container, store, given)),
+    )
+    .alias(&["setcontainerdata"])
+    .operands("containerNameOrID dataName", 2, 2)
+    .flags(&[input::FILE]),
+    Definition::peer(
+        "get-container-dir",
+        "Find the data directory of a container",
+        Run::InStore(|store, given, output| {
+            let found = store.container_directory(given.operand(0))?;
+            directory(found.path(), given, output)
+        }),
+    )
+    .alias(&["getcontainerdir"])
+    .operands("containerNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "get-container-run-dir",
+        "Find the runtime directory of a container",
+        Run::InStore(|store, given, output| {
+            let found = store.container_run_directory(given.operand(0))?;
+            directory(found.path(), given, output)
+        }),
+    )
+    .alias(&["getcontainerrundir"])
+    .operands("containerNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+];
 
 fn fail(kind: Kind, given: &Given) -> impl Fn(crate::store::Error) -> Failure {
     let key = given.operand(0).to_owned();
@@ -19,7 +172,7 @@ fn fail(kind: Kind, given: &Given) -> impl Fn(crate::store::Error) -> Failure {
 }
 
 /// `list-…-data`.
-pub(super) fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let keys = store
         .list_big_data(kind, given.operand(0))
         .map_err(fail(kind, given))?;
@@ -34,7 +187,7 @@ pub(super) fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output
 }
 
 /// `get-…-data`.
-pub(super) fn get(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn get(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let bytes = store
         .big_data(kind, given.operand(0), given.operand(1))
         .map_err(fail(kind, given))?;
@@ -50,7 +203,7 @@ pub(super) fn get(kind: Kind, store: &Store, given: &Given, output: &mut Output)
 }
 
 /// `get-…-data-size`.
-pub(super) fn size(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn size(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let size = store.big_data_size(kind, given.operand(0), given.operand(1));
     let size = size.map_err(fail(kind, given))?;
     // A number is the same as text and as JSON.
@@ -59,13 +212,13 @@ pub(super) fn size(kind: Kind, store: &Store, given: &Given, output: &mut Output
 }
 
 /// `get-…-data-digest`.
-pub(super) fn digest(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn digest(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let digest = store.big_data_digest(kind, given.operand(0), given.operand(1));
     print_text(digest.map_err(fail(kind, given))?.as_str(), given, output)
 }
 
 /// `set-…-data`.
-pub(super) fn set(kind: Kind, store: &Store, given: &Given) -> Outcome {
+fn set(kind: Kind, store: &Store, given: &Given) -> Outcome {
     let item = BigDataItem::new(given.operand(1), input::read(given)?);
     store
         .set_big_data(kind, given.operand(0), item)
@@ -74,7 +227,7 @@ pub(super) fn set(kind: Kind, store: &Store, given: &Given) -> Outcome {
 }
 
 /// `get-…-dir` and `get-…-run-dir`.
-pub(super) fn directory(path: &Path, given: &Given, output: &mut Output) -> Outcome {
+fn directory(path: &Path, given: &Given, output: &mut Output) -> Outcome {
     print_text(&path.display().to_string(), given, output)
 }
 

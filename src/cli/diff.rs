@@ -5,14 +5,55 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::input;
-use super::output::{Output, Quoted};
+use super::output::{self, Output, Quoted};
 use crate::archive::changes::Kind;
 use crate::archive::compression::Compression;
 use crate::store::Store;
 use crate::sys::File;
+
+const COMPRESSIONS: &[Flag] = &[
+    Flag::switch("bzip2", Some('b'), "Compress with bzip2 (not supported)").alias(&["bz2"]),
+    Flag::switch("gzip", Some('c'), "Compress with gzip"),
+    Flag::switch("uncompressed", Some('u'), "Don't compress"),
+    Flag::switch("xz", Some('x'), "Compress with xz (not supported)"),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "changes",
+        "List what differs between two layers",
+        Run::InStore(changes),
+    )
+    .operands("layerNameOrID [referenceLayerNameOrID]", 1, 2)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "diffsize",
+        "Measure what differs between two layers",
+        Run::InStore(size),
+    )
+    .alias(&["diff-size"])
+    .operands("layerNameOrID [referenceLayerNameOrID]", 1, 2),
+    Definition::peer(
+        "diff",
+        "Write what differs between two layers as a tar archive",
+        Run::InStore(diff),
+    )
+    .operands("layerNameOrID [referenceLayerNameOrID]", 1, 2)
+    .flags(&[COMPRESSIONS, output::FILE]),
+    Definition::peer(
+        "applydiff",
+        "Apply a tar archive to a layer",
+        Run::InStore(apply),
+    )
+    .alias(&["apply-diff"])
+    .operands("layerNameOrID", 1, 1)
+    .flags(&[input::FILE]),
+];
 
 /// The compression that was asked for; by default the one that the layer came in.
 fn compression(given: &Given) -> Result<Option<Compression>, Failure> {
@@ -35,7 +76,7 @@ fn compression(given: &Given) -> Result<Option<Compression>, Failure> {
 }
 
 /// `diff`.
-pub(super) fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let compression = compression(given)?;
     let (layer, from) = (given.operand(0), given.find_operand(1));
     match given.filled("file") {
@@ -51,7 +92,7 @@ pub(super) fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome
 }
 
 /// `diffsize`.
-pub(super) fn size(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn size(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     output.line(store.diff_size(given.operand(0), given.find_operand(1))?)?;
     Ok(0)
 }
@@ -65,7 +106,7 @@ struct ListedChange {
 }
 
 /// `changes`.
-pub(super) fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let changes = store.changes(given.operand(0), given.find_operand(1))?;
     if given.has("json") {
         let listed: Vec<_> = changes
@@ -93,7 +134,7 @@ pub(super) fn changes(store: &Store, given: &Given, output: &mut Output) -> Outc
 }
 
 /// `applydiff`.
-pub(super) fn apply(store: &Store, given: &Given) -> Outcome {
+fn apply(store: &Store, given: &Given, _: &mut Output) -> Outcome {
     store.apply_diff(given.operand(0), input::open(given)?)?;
     Ok(0)
 }

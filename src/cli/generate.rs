@@ -3,8 +3,24 @@
 use clap_complete::Shell;
 
 use super::commands;
+use super::definition::{Definition, Run};
 use super::failure::{Failure, Outcome};
 use super::output::Output;
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::own(
+        "completion",
+        "Print a completion script: bash, zsh or fish",
+        Run::Alone(|given, output| completion(given.operand(0), output)),
+    )
+    .operands("SHELL", 1, 1),
+    Definition::own(
+        "man",
+        "Print the manual page",
+        Run::Alone(|_, output| man(output)),
+    ),
+];
 
 /// Prints a completion script.
 ///

@@ -2,11 +2,12 @@
 //! letters is tried only when no flag has that whole name, `-n=value`, booleans with values, and
 //! the peer's own texts.
 //!
-//! It reads the table of [`commands`]; Strata's own commands go through clap.
+//! It reads the definitions of [`commands`]; Strata's own commands go through clap.
 
 use std::ffi::OsString;
 
-use super::commands::{self, Definition, Flag, GLOBAL, Takes};
+use super::commands::{self, GLOBAL};
+use super::definition::{Definition, Flag, Takes};
 
 /// What was given: flags by their long names, and operands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

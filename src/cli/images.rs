@@ -4,12 +4,61 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::{input, objects};
 use crate::digest::Digest;
 use crate::store::{Error, Found, ImageRecord, NewImage, Store};
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "create-image",
+        "Create a new image over a layer",
+        Run::InStore(create),
+    )
+    .alias(&["createimage"])
+    .operands("[topLayerNameOrID]", 0, 1)
+    .flags(&[
+        &[
+            Flag::value("digest", Some('d'), "Image digest"),
+            Flag::value("id", Some('i'), "Image ID"),
+            Flag::values("name", Some('n'), "Image name"),
+        ],
+        input::METADATA,
+        output::JSON,
+    ]),
+    Definition::peer("images", "List images", Run::InStore(list)).flags(&[QUIET, output::JSON]),
+    Definition::peer(
+        "images-by-digest",
+        "List images by digest",
+        Run::InStore(list_by_digest),
+    )
+    .operands("DIGEST", 1, 1)
+    .flags(&[QUIET, output::JSON]),
+    Definition::peer("image", "Examine an image", Run::InStore(examine))
+        .operands("imageNameOrID [...]", 1, MANY)
+        .flags(&[output::JSON]),
+    Definition::peer(
+        "delete-image",
+        "Delete an image, with safety checks",
+        Run::InStore(delete),
+    )
+    .alias(&["deleteimage"])
+    .operands("imageNameOrID [...]", 1, MANY)
+    .flags(&[
+        &[Flag::switch(
+            "test",
+            Some('t'),
+            "Only say what would be removed",
+        )],
+        output::JSON,
+    ]),
+];
+
+const QUIET: &[Flag] = &[Flag::switch("quiet", Some('q'), "Print IDs only")];
 
 /// A digest as the user gave it, with the peer's words for what is wrong.
 fn parse_digest(text: &str) -> Result<Digest, Failure> {
@@ -33,7 +82,7 @@ fn parse_digest(text: &str) -> Result<Digest, Failure> {
 }
 
 /// `create-image`.
-pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let digest = given.filled("digest").map(parse_digest).transpose()?;
     let image = store.create_image(NewImage {
         id: given.filled("id").map(str::to_owned),
@@ -47,7 +96,7 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
 }
 
 /// `images`.
-pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let images: Vec<_> = store.images()?.iter().collect();
     if given.has("json") {
         output.json_list(&objects::records(&images))?;
@@ -57,7 +106,7 @@ pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome
 }
 
 /// `images-by-digest`.
-pub(super) fn list_by_digest(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list_by_digest(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let digest = parse_digest(given.operand(0))?;
     let mut images: Vec<_> = store.images()?.iter().collect();
     images.retain(|image| image.digests().contains(&&digest));
@@ -88,7 +137,7 @@ fn print_list(images: &[Found<ImageRecord>], given: &Given, output: &mut Output)
 }
 
 /// `image`.
-pub(super) fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let images = store.images()?;
     let found: Vec<_> = given
         .operands
@@ -170,7 +219,7 @@ struct Deleted {
 }
 
 /// `delete-image`.
-pub(super) fn delete(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn delete(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut results = BTreeMap::new();
     for key in &given.operands {
         let deleted = match store.delete_image(key, !given.has("test")) {

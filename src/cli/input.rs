@@ -2,9 +2,23 @@
 
 use std::io::{self, Read};
 
+use super::definition::Flag;
 use super::failure::Failure;
 use super::grammar::Given;
 use crate::sys::File;
+
+/// The flag that names a file to read.
+pub const FILE: &[Flag] = &[Flag::value(
+    "file",
+    Some('f'),
+    "Read from a file instead of stdin",
+)];
+
+/// The flags that give metadata.
+pub const METADATA: &[Flag] = &[
+    Flag::value("metadata", Some('m'), "Metadata"),
+    Flag::value("metadata-file", Some('f'), "File with the metadata"),
+];
 
 /// The contents of the file that `--file` names, or stdin.
 ///

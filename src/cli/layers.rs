@@ -2,15 +2,70 @@
 
 use std::collections::HashMap;
 
+use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::{input, maps, objects, tree};
 use crate::store::id_map::IdMap;
 use crate::store::{
     ContainerRecord, Error, Found, ImageRecord, Kind, LayerRecord, NewLayer, Roster, Row,
     StageOptions, Store,
 };
+
+const NEW: &[Flag] = &[
+    Flag::value("id", Some('i'), "Layer ID"),
+    Flag::value("label", Some('l'), "Mount label"),
+    Flag::switch("readonly", Some('r'), "Mark as read-only"),
+];
+const NAMES: &[Flag] = &[Flag::values("name", Some('n'), "Layer name")];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer("create-layer", "Create a new layer", Run::InStore(create))
+        .alias(&["createlayer"])
+        .operands("[parentLayerNameOrID]", 0, 1)
+        .flags(&[NEW, NAMES, maps::FLAGS, output::JSON]),
+    Definition::peer(
+        "import-layer",
+        "Create a new layer from a tar archive",
+        Run::InStore(import),
+    )
+    .alias(&["importlayer"])
+    .operands("[parentLayerNameOrID]", 0, 1)
+    .flags(&[NEW, NAMES, maps::FLAGS, input::FILE, output::JSON]),
+    Definition::peer(
+        "create-storage-layer",
+        "Create a layer of the driver, without a record",
+        Run::InStore(create_driver),
+    )
+    .operands("[parentLayerID]", 0, 1)
+    .flags(&[NEW, output::JSON]),
+    Definition::peer("layers", "List layers", Run::InStore(list)).flags(&[
+        &[
+            Flag::switch("quick", Some('q'), "Print IDs only"),
+            Flag::switch("tree", Some('t'), "Draw a tree"),
+        ],
+        output::JSON,
+    ]),
+    Definition::peer(
+        "storage-layers",
+        "List the layers that the driver has",
+        Run::InStore(list_driver),
+    )
+    .flags(&[output::JSON]),
+    Definition::peer("layer", "Examine a layer", Run::InStore(examine))
+        .operands("layerNameOrID [...]", 1, MANY)
+        .flags(&[output::JSON]),
+    Definition::peer(
+        "delete-layer",
+        "Delete a layer, with safety checks",
+        Run::InStore(delete),
+    )
+    .alias(&["deletelayer"])
+    .operands("layerNameOrID [...]", 1, MANY)
+    .flags(&[output::JSON]),
+];
 
 fn new_layer(given: &Given) -> Result<NewLayer, Failure> {
     Ok(NewLayer {
@@ -37,7 +92,7 @@ fn print_new(layer: &LayerRecord, given: &Given, output: &mut Output) -> Outcome
 }
 
 /// `create-layer`.
-pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let layer = store
         .create_layer(new_layer(given)?, None)
         .map_err(parent_unknown)?;
@@ -45,7 +100,7 @@ pub(super) fn create(store: &Store, given: &Given, output: &mut Output) -> Outco
 }
 
 /// `create-storage-layer`: one that no record speaks of, for whoever looks into drivers.
-pub(super) fn create_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn create_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let id = given.filled("id").map(str::to_owned);
     let id = store.create_driver_layer(id, given.find_operand(0), given.has("readonly"))?;
     if given.has("json") {
@@ -57,7 +112,7 @@ pub(super) fn create_driver(store: &Store, given: &Given, output: &mut Output) -
 }
 
 /// `import-layer`.
-pub(super) fn import(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn import(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let new = new_layer(given)?;
     let contents = input::open(given)?;
     let options = StageOptions {
@@ -74,7 +129,7 @@ pub(super) fn import(store: &Store, given: &Given, output: &mut Output) -> Outco
 }
 
 /// `delete-layer`.
-pub(super) fn delete(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn delete(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     objects::delete(given, output, |key| {
         store.delete_layer(key).map_err(|error| {
             let child = match error {
@@ -100,7 +155,7 @@ pub(super) fn child_of(store: &Store, key: &str) -> Option<String> {
 }
 
 /// `layers`.
-pub(super) fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     if given.has("json") {
         let layers: Vec<_> = store.layers()?.iter().collect();
         output.json_list(&objects::records(&layers))?;
@@ -168,7 +223,7 @@ fn draw_tree(store: &Store, output: &mut Output) -> Outcome {
 }
 
 /// `storage-layers`: what the driver has, with or without a record.
-pub(super) fn list_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut ids = store.driver().list().map_err(Error::from)?;
     ids.sort();
     if given.has("json") {
@@ -229,7 +284,7 @@ impl<'a> Users<'a> {
 }
 
 /// `layer`.
-pub(super) fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let layers = store.layers()?;
     let found: Vec<_> = given
         .operands

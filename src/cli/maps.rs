@@ -1,9 +1,28 @@
 //! The flags for ID mappings.
 
+use super::definition::Flag;
 use super::failure::Failure;
 use super::grammar::Given;
 use crate::store::id_map::{IdMap, Wanted, WantedMaps};
 use crate::store::subordinate::{self, Owner};
+
+/// The flags.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::value("gidmap", None, "GID map (container:host:size[:...])"),
+    Flag::switch("hostgidmap", None, "Use the host's GIDs"),
+    Flag::switch("hostuidmap", None, "Use the host's UIDs"),
+    Flag::value(
+        "subgidmap",
+        None,
+        "GID map from the subordinate IDs of a group",
+    ),
+    Flag::value(
+        "subuidmap",
+        None,
+        "UID map from the subordinate IDs of a user",
+    ),
+    Flag::value("uidmap", None, "UID map (container:host:size[:...])"),
+];
 
 /// What the flags ask for.
 ///

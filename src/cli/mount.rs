@@ -2,11 +2,52 @@
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use crate::store::driver::MountOptions;
 use crate::store::{Error, Kind, Store};
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "mount",
+        "Mount a layer or container, or an image read-only",
+        Run::InStore(mount),
+    )
+    .operands("LayerOrContainerNameOrID [...]", 1, MANY)
+    .flags(&[
+        &[
+            Flag::value("label", Some('l'), "Mount label"),
+            Flag::value("opt", Some('o'), "Mount options (ignored)"),
+            Flag::switch("read-only", Some('r'), "Mount an image, read-only").alias(&["ro"]),
+        ],
+        output::JSON,
+    ]),
+    Definition::peer(
+        "unmount",
+        "Unmount a layer, image or container",
+        Run::InStore(unmount),
+    )
+    .alias(&["umount"])
+    .operands("LayerOrImageOrContainerNameOrID [...]", 1, MANY)
+    .flags(&[
+        &[Flag::switch(
+            "force",
+            Some('f'),
+            "Unmount whatever the count says",
+        )],
+        output::JSON,
+    ]),
+    Definition::peer(
+        "mounted",
+        "Check if a layer or container is mounted",
+        Run::InStore(mounted),
+    )
+    .operands("LayerOrContainerNameOrID [...]", 1, MANY)
+    .flags(&[output::JSON]),
+];
 
 /// What became of one mount, in the peer's JSON.
 #[derive(Debug, Serialize)]
@@ -24,7 +65,7 @@ struct Answered<'a> {
 }
 
 /// `mount`.
-pub(super) fn mount(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn mount(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let options = MountOptions {
         label: given.filled("label").map(str::to_owned),
         ..MountOptions::default()
@@ -73,7 +114,7 @@ pub(super) fn mount(store: &Store, given: &Given, output: &mut Output) -> Outcom
 }
 
 /// `unmount`.
-pub(super) fn unmount(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn unmount(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut results = Vec::new();
     for key in &given.operands {
         let error = match store.unmount(key, given.has("force")) {
@@ -101,7 +142,7 @@ fn is_image(store: &Store, key: &str) -> bool {
 }
 
 /// `mounted`.
-pub(super) fn mounted(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn mounted(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut results = Vec::new();
     for key in &given.operands {
         let error = match store.mounted(key) {

@@ -3,16 +3,67 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
+use super::output::Output;
 use super::session;
 use crate::node::kubernetes::ApiServer;
 use crate::node::{Config, plugin};
 use crate::sys::File;
 use crate::telemetry::{self, Format};
 
+const NODE: &[Flag] = &[
+    Flag::value("node-name", None, "Name of this node in Kubernetes"),
+    Flag::value(
+        "kubelet-dir",
+        None,
+        "The kubelet's root directory (default /var/lib/kubelet)",
+    ),
+    Flag::value(
+        "http",
+        None,
+        "Address for health, readiness and metrics, as 127.0.0.1:9808; :9808 for all addresses",
+    ),
+    Flag::value(
+        "shutdown-file",
+        None,
+        "File whose presence at the end says that the node goes down: inline volumes are saved",
+    ),
+    Flag::values(
+        "insecure-registry",
+        None,
+        "Host (and port) of a registry that is talked to in plain http; may be given several times",
+    ),
+    Flag::values(
+        "registry-authorities",
+        None,
+        "File with certificate authorities for registries, in PEM form, beside those of the system",
+    ),
+    Flag::value(
+        "authfile",
+        None,
+        "File with logins for volumes whose pull secret has none; every pod may then use them",
+    ),
+    Flag::value("driver-name", None, "CSI driver name"),
+    Flag::value(
+        "log-level",
+        None,
+        "error, warn, info, debug or trace, also per module",
+    ),
+    Flag::one_of("log-format", &["text", "json"], "Form of the log lines"),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::own(
+    "node",
+    "Serve CSI on the socket of $CSI_ENDPOINT",
+    Run::Alone(run),
+)
+.flags(&[NODE, session::PULL_LIMITS])];
+
 /// `node`: returns when the process is asked to end.
-pub(super) fn run(given: &Given) -> Outcome {
+fn run(given: &Given, _: &mut Output) -> Outcome {
     let format = match given.text("log-format") {
         Some("json") => Format::Json,
         _ => Format::Text,

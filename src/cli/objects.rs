@@ -4,11 +4,102 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
 use super::input;
-use super::output::Output;
+use super::output::{self, Output};
 use crate::store::{Error, Found, Store};
+
+const NAMES: &[Flag] = &[Flag::values(
+    "name",
+    Some('n'),
+    "Name; may be given several times",
+)];
+const EXISTS: &[Flag] = &[
+    Flag::switch(
+        "container",
+        Some('c'),
+        "Only succeed if the match is a container",
+    ),
+    Flag::switch("image", Some('i'), "Only succeed if the match is an image"),
+    Flag::switch("layer", Some('l'), "Only succeed if the match is a layer"),
+    Flag::switch("quiet", Some('q'), "Print nothing"),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "delete",
+        "Delete a layer, image or container, without safety checks",
+        Run::InStore(|store, given, output| delete(given, output, |key| Ok(store.delete(key)?))),
+    )
+    .operands("LayerOrImageOrContainerNameOrID [...]", 1, MANY)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "exists",
+        "Check if a layer, image or container exists",
+        Run::InStore(exist),
+    )
+    .operands("LayerOrImageOrContainerNameOrID [...]", 1, MANY)
+    .flags(&[EXISTS, output::JSON]),
+    Definition::peer(
+        "get-names",
+        "Print the names of a layer, image or container",
+        Run::InStore(names),
+    )
+    .alias(&["getnames"])
+    .operands("LayerOrImageOrContainerNameOrID", 1, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "add-names",
+        "Add names to a layer, image or container",
+        Run::InStore(|store, given, output| {
+            change_names(given, output, |key, names| store.add_names(key, names))
+        }),
+    )
+    .alias(&["addnames"])
+    .operands("LayerOrImageOrContainerNameOrID", 1, MANY)
+    .flags(&[NAMES, output::JSON]),
+    Definition::peer(
+        "remove-names",
+        "Remove names of a layer, image or container",
+        Run::InStore(|store, given, output| {
+            change_names(given, output, |key, names| store.remove_names(key, names))
+        }),
+    )
+    .alias(&["removenames"])
+    .operands("LayerOrImageOrContainerNameOrID", 1, MANY)
+    .flags(&[NAMES, output::JSON]),
+    Definition::peer(
+        "set-names",
+        "Replace the names of a layer, image or container",
+        Run::InStore(|store, given, output| {
+            change_names(given, output, |key, names| store.set_names(key, names))
+        }),
+    )
+    .alias(&["setnames"])
+    .operands("LayerOrImageOrContainerNameOrID", 1, MANY)
+    .flags(&[NAMES, output::JSON]),
+    Definition::peer(
+        "metadata",
+        "Print the metadata of a layer, image or container",
+        Run::InStore(metadata),
+    )
+    .operands("LayerOrImageOrContainerNameOrID [...]", 1, MANY)
+    .flags(&[
+        &[Flag::switch("quiet", Some('q'), "Omit names and IDs")],
+        output::JSON,
+    ]),
+    Definition::peer(
+        "set-metadata",
+        "Set the metadata of a layer, image or container",
+        Run::InStore(set_metadata),
+    )
+    .alias(&["setmetadata"])
+    .operands("layerOrImageOrContainerNameOrID", 1, 1)
+    .flags(&[input::METADATA]),
+];
 
 /// The records of what was found.
 pub(super) fn records<R>(found: &[Found<R>]) -> Vec<&R> {
@@ -64,7 +155,7 @@ pub(super) fn delete(
 }
 
 /// `get-names`.
-pub(super) fn names(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn names(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let names = store.names(given.operand(0))?;
     if given.has("json") {
         output.json(&names)?;
@@ -77,7 +168,7 @@ pub(super) fn names(store: &Store, given: &Given, output: &mut Output) -> Outcom
 }
 
 /// `add-names`, `remove-names`, `set-names`.
-pub(super) fn change_names(
+fn change_names(
     given: &Given,
     output: &mut Output,
     change: impl FnOnce(&str, &[String]) -> Result<Vec<String>, Error>,
@@ -90,7 +181,7 @@ pub(super) fn change_names(
 }
 
 /// `metadata`.
-pub(super) fn metadata(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn metadata(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut found = BTreeMap::new();
     let mut code = 0;
     for key in &given.operands {
@@ -121,7 +212,7 @@ pub(super) fn metadata(store: &Store, given: &Given, output: &mut Output) -> Out
 }
 
 /// `set-metadata`.
-pub(super) fn set_metadata(store: &Store, given: &Given) -> Outcome {
+fn set_metadata(store: &Store, given: &Given, _: &mut Output) -> Outcome {
     if given.filled("metadata").is_none() && given.filled("metadata-file").is_none() {
         return Err(Failure::new("no new metadata provided"));
     }
@@ -130,7 +221,7 @@ pub(super) fn set_metadata(store: &Store, given: &Given) -> Outcome {
 }
 
 /// `exists`: prints whether anything has the key; the exit code also looks at the kind asked for.
-pub(super) fn exist(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn exist(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut results = BTreeMap::new();
     let mut code = 0;
     for key in &given.operands {

@@ -5,7 +5,18 @@ use std::io::{self, BufWriter, Stderr, Stdout, Write};
 
 use serde::Serialize;
 
+use super::definition::Flag;
 use super::failure::Failure;
+
+/// The flag that asks for JSON.
+pub const JSON: &[Flag] = &[Flag::switch("json", Some('j'), "Print JSON")];
+
+/// The flag that names a file to write.
+pub const FILE: &[Flag] = &[Flag::value(
+    "file",
+    Some('f'),
+    "Write to a file instead of stdout",
+)];
 
 /// The two streams of the process; only the command line holds one.
 #[derive(Debug)]

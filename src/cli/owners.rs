@@ -6,12 +6,31 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{lstat, stat};
 use serde::Serialize;
 
+use super::definition::{Definition, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use crate::store::id_map::IdMap;
 use crate::store::{Error, Kind, LayerRecord, Store};
 use crate::sys;
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "layer-parent-owners",
+        "List owners above a mounted layer that its ID mapping lacks",
+        Run::InStore(|store, given, output| list(Kind::Layer, store, given, output)),
+    )
+    .operands("layerNameOrID [...]", 1, MANY)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "container-parent-owners",
+        "List owners above a mounted container that its ID mapping lacks",
+        Run::InStore(|store, given, output| list(Kind::Container, store, given, output)),
+    )
+    .operands("containerNameOrID [...]", 1, MANY)
+    .flags(&[output::JSON]),
+];
 
 /// Owners in the peer's JSON: `null` when there are none.
 #[derive(Debug, Serialize)]
@@ -25,7 +44,7 @@ struct Owners<'a> {
 }
 
 /// `layer-parent-owners` and `container-parent-owners`. What is not found is passed over.
-pub(super) fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let layers = store.layers()?;
     let containers = store.containers()?;
     let mut code = 0;

@@ -5,15 +5,62 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::authorities;
+use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::{progress, session};
 use crate::oci::pull::{Policy, PullerOptions, Trouble};
 use crate::oci::{
     AuthFilePlaces, Credentials, ImageSource, Keyring, PullError, PullRequest, Pulled, Puller,
     Reference, RegistryOptions, Transport,
 };
+
+/// Flags for talking to a registry.
+pub(super) const REGISTRY: &[Flag] = &[
+    Flag::value("authfile", None, "File with logins ($REGISTRY_AUTH_FILE)"),
+    Flag::value(
+        "secret-file",
+        None,
+        "Login in the form of a Kubernetes pull secret (.dockerconfigjson)",
+    ),
+    Flag::value(
+        "cert-dir",
+        None,
+        "Folder whose *.crt are authorities for the registry (default /etc/containers/certs.d/HOST)",
+    ),
+    Flag::switch(
+        "plain-http",
+        None,
+        "Talk plain http to this registry (to loopback it always may)",
+    ),
+];
+const PULL: &[Flag] = &[
+    Flag::values(
+        "name",
+        Some('n'),
+        "Name for the image instead of its own; may be given several times",
+    ),
+    Flag::value(
+        "platform",
+        None,
+        "Platform as OS/ARCH[/VARIANT] (default: this machine's)",
+    ),
+    Flag::one_of(
+        "policy",
+        &["always", "missing", "never"],
+        "When to ask the source (default: always; layers that are present are not fetched)",
+    ),
+    Flag::switch("quiet", Some('q'), "Print nothing but the image ID"),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] =
+    &[
+        Definition::own("pull", "Bring an image into the store", Run::Alone(pull))
+            .operands("REFERENCE", 1, 1)
+            .flags(&[REGISTRY, PULL, session::PULL_LIMITS, output::JSON]),
+    ];
 
 /// What was pulled, as JSON.
 #[derive(Debug, Serialize)]
@@ -33,7 +80,7 @@ struct Printed<'a> {
 }
 
 /// `pull`.
-pub(super) fn pull(given: &Given, output: &mut Output) -> Outcome {
+fn pull(given: &Given, output: &mut Output) -> Outcome {
     let source: ImageSource = given
         .operand(0)
         .parse()

@@ -2,13 +2,46 @@
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::{authorities, commit, progress, pull, session};
 use crate::archive::compression::Compression;
 use crate::oci::pull::Trouble;
 use crate::oci::{ImageSource, PushError, PushRequest, Pushed, Pusher, RegistryOptions, Transport};
+
+const PUSH: &[Flag] = &[
+    Flag::one_of(
+        "compression",
+        &["gzip", "zstd", "none"],
+        "How layers are compressed that the destination does not have (default: gzip)",
+    ),
+    Flag::value(
+        "digestfile",
+        None,
+        "Write the digest of the pushed manifest to this file",
+    ),
+    Flag::value(
+        "push-lanes",
+        None,
+        "Layers that are compressed and sent at the same time (default 2)",
+    ),
+    Flag::switch(
+        "quiet",
+        Some('q'),
+        "Print nothing but the digest of the manifest",
+    ),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::own(
+    "push",
+    "Send an image to a registry, oci:DIR[:NAME] or oci-archive:FILE[:NAME]",
+    Run::Alone(push),
+)
+.operands("IMAGE [DESTINATION]", 1, 2)
+.flags(&[pull::REGISTRY, PUSH, output::JSON])];
 
 /// What was pushed, as JSON.
 #[derive(Debug, Serialize)]
@@ -25,7 +58,7 @@ struct Printed<'a> {
 }
 
 /// `push`.
-pub(super) fn push(given: &Given, output: &mut Output) -> Outcome {
+fn push(given: &Given, output: &mut Output) -> Outcome {
     let image = given.operand(0);
     // Without a destination the image goes where its name says.
     let destination: ImageSource = given

@@ -5,10 +5,40 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::definition::Flag;
 use super::failure::Failure;
 use super::grammar::Given;
 use crate::oci::pull::PullerOptions;
 use crate::store::{Config, Environment, Store};
+
+/// What bounds a pull, whoever asks for it: the command line or the plugin.
+pub const PULL_LIMITS: &[Flag] = &[
+    Flag::value(
+        "pull-lanes",
+        None,
+        "Layers that are fetched and unpacked at the same time (default 4)",
+    ),
+    Flag::value(
+        "pull-keep",
+        None,
+        "Complete layers of so many bytes outlive a kill of the pull (default 16M)",
+    ),
+    Flag::value(
+        "max-image-size",
+        None,
+        "How large the files of an image may be together, as 20G (default 128G)",
+    ),
+    Flag::value(
+        "max-layer-size",
+        None,
+        "How large a layer may be as it is fetched (default 64G)",
+    ),
+    Flag::value(
+        "max-layer-files",
+        None,
+        "How many files a layer may have (default 10000000)",
+    ),
+];
 
 /// The store that the command works on.
 static OPENED: OnceLock<Store> = OnceLock::new();

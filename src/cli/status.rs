@@ -4,18 +4,53 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use super::session;
 use crate::store::{Config, Error, Store};
 
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition::peer(
+        "status",
+        "Print where the store is and how its driver works",
+        Run::InStore(|store, given, output| print_pairs(&store.status()?, given, output)),
+    )
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "config",
+        "Print the effective configuration as JSON",
+        Run::Alone(config),
+    )
+    .operands("[file]", 0, 1)
+    .flags(&[output::JSON]),
+    Definition::peer(
+        "gc",
+        "Remove what crashes have left behind",
+        Run::InStore(collect_garbage),
+    )
+    .flags(&[output::JSON]),
+    Definition::peer("shutdown", "Shut the store down", Run::InStore(shutdown)).flags(&[
+        &[Flag::switch(
+            "force",
+            Some('f'),
+            "Unmount mounted layers first",
+        )],
+        output::JSON,
+    ]),
+    Definition::peer(
+        "wipe",
+        "Delete all layers, images and containers",
+        Run::InStore(|store, given, output| finish("wipe", store.wipe(), given, output)),
+    )
+    .flags(&[output::JSON]),
+    Definition::peer("version", "Print the version", Run::Alone(version)).flags(&[output::JSON]),
+];
+
 /// `status` and `version`: lines on stderr, or JSON pairs on stdout.
-pub(super) fn print_pairs(
-    pairs: &[(String, String)],
-    given: &Given,
-    output: &mut Output,
-) -> Outcome {
+fn print_pairs(pairs: &[(String, String)], given: &Given, output: &mut Output) -> Outcome {
     if given.has("json") {
         output.json(pairs)?;
         return Ok(0);
@@ -27,12 +62,7 @@ pub(super) fn print_pairs(
 }
 
 /// `shutdown`, `wipe`, `gc`: nothing, or a JSON that says little.
-pub(super) fn finish(
-    command: &str,
-    result: Result<(), Error>,
-    given: &Given,
-    output: &mut Output,
-) -> Outcome {
+fn finish(command: &str, result: Result<(), Error>, given: &Given, output: &mut Output) -> Outcome {
     match result {
         Ok(()) => {
             if given.has("json") {
@@ -52,8 +82,18 @@ pub(super) fn finish(
     }
 }
 
+fn version(given: &Given, output: &mut Output) -> Outcome {
+    let version = ("Version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    print_pairs(&[version], given, output)
+}
+
+fn shutdown(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+    let result = store.shutdown(given.has("force")).map(drop);
+    finish("shutdown", result, given, output)
+}
+
 /// `gc`.
-pub(super) fn collect_garbage(store: &Store, given: &Given, output: &mut Output) -> Outcome {
+fn collect_garbage(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let collected = store
         .collect_unfinished(0, |_| false)
         .and_then(|_| store.collect_garbage());
@@ -78,7 +118,7 @@ struct PrintedConfig<'a> {
 }
 
 /// `config`: what counts, of the flags or of the files; with a file, what it says.
-pub(super) fn config(given: &Given, output: &mut Output) -> Outcome {
+fn config(given: &Given, output: &mut Output) -> Outcome {
     let config = match given.find_operand(0) {
         None => session::config(given)?,
         Some(file) => {

@@ -1,6 +1,7 @@
 //! `uninstall-check`: asks the cluster whether pods have volumes of the driver, before the plugin is taken
 //! away. Without it the kubelet can't take the volumes of a pod down, and the pod can't end.
 
+use super::definition::{Definition, Flag, Run};
 use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
 use super::node::api_server;
@@ -9,11 +10,34 @@ use crate::node::config::DEFAULT_DRIVER_NAME;
 use crate::node::kubernetes::api::Api;
 use crate::node::kubernetes::users::User;
 
+const FLAGS: &[Flag] = &[
+    Flag::value(
+        "driver-name",
+        None,
+        "CSI driver name (default csi.strata.dev)",
+    ),
+    Flag::value(
+        "release",
+        None,
+        "Name of the Helm release, for the advice how to go on",
+    ),
+    Flag::value("namespace", None, "Namespace of the release"),
+    Flag::value("revision", None, "Revision of the release"),
+];
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::own(
+    "uninstall-check",
+    "Fail, naming them, while pods of the cluster have volumes of the driver",
+    Run::Alone(run),
+)
+.flags(&[FLAGS])];
+
 /// How many pods are named; the rest is counted.
 const NAMED: usize = 50;
 
 /// `uninstall-check`: exit code 1, and the pods on stdout, while there are any.
-pub(super) fn run(given: &Given, output: &mut Output) -> Outcome {
+fn run(given: &Given, output: &mut Output) -> Outcome {
     let driver = given.filled("driver-name").unwrap_or(DEFAULT_DRIVER_NAME);
     let server = api_server()?.ok_or_else(|| {
         Failure::new("this is no pod: KUBERNETES_SERVICE_HOST is not set")

@@ -1,9 +1,18 @@
 //! Usage texts in the peer's form: what a command is on stdout, its options on stderr.
 
-use super::commands::{COMMANDS, Definition, Flag, GLOBAL, Takes};
-use super::failure::Failure;
+use super::commands::{self, GLOBAL};
+use super::definition::{Definition, Flag, Grammar, Run, Takes};
+use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
+
+/// The commands of this file.
+pub(super) const COMMANDS: &[Definition] = &[Definition::own(
+    "help",
+    "Explain a command",
+    Run::Alone(|given, output| help(given.find_operand(0), output)),
+)
+.operands("[command]", 0, 1)];
 
 /// The usage of the program.
 ///
@@ -11,7 +20,7 @@ use super::output::Output;
 /// When stdout can't be written.
 pub fn program(output: &mut Output, given: &Given) -> Result<(), Failure> {
     output.line("Usage: strata command [options [...]]\n\nCommands:\n")?;
-    for command in COMMANDS {
+    for command in commands::all() {
         output.line(format_args!("  {:<28}  {}", command.name, command.summary))?;
     }
     output.line("\nOptions:")?;
@@ -31,6 +40,25 @@ pub fn command(output: &mut Output, command: &Definition, given: &Given) -> Resu
     ))?;
     options(output, command.all_flags(), given);
     Ok(())
+}
+
+/// `help`.
+fn help(name: Option<&str>, output: &mut Output) -> Outcome {
+    let Some(name) = name else {
+        program(output, &Given::default())?;
+        return Ok(0);
+    };
+    match commands::find(name) {
+        Some(found) if found.grammar == Grammar::Own => {
+            super::own(found, vec!["--help".to_owned()], Given::default(), output)
+        }
+        Some(found) => {
+            command(output, found, &Given::default())?;
+            Ok(0)
+        }
+        None => Err(Failure::new(format!("{name}: unrecognized command."))
+            .advise("`strata help` lists the commands")),
+    }
 }
 
 fn options(output: &mut Output, flags: impl Iterator<Item = &'static Flag>, given: &Given) {
