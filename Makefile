@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test e2e cluster cluster-down peer vm-test vagrant-run vagrant-test check bench all fmt
+.PHONY: help run binary image test torture e2e cluster cluster-down peer vm-test vagrant-run vagrant-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ image: ## Builds the container image with Strata itself and prints where it is; 
 test: ## Runs every test, as root, and ends with counts (installs the peer tools that it needs)
 	@scripts/install test
 	@scripts/run-tests
+
+torture: ## Strata and the Go tools at once on one store: N=operations SEED=of-a-plan WITHOUT=locks to leave out in turn
+	@scripts/install test
+	@TORTURE_OPERATIONS=$(N) TORTURE_SEED=$(SEED) TORTURE_WITHOUT=$(or $(WITHOUT),$(TORTURE_WITHOUT)) \
+		scripts/run-tests --features fault --test torture -- --nocapture --test-threads 1
 
 e2e: ## Runs the tests in a real Kubernetes cluster of one node, as root (builds it once: ten minutes)
 	@scripts/install e2e
@@ -65,6 +70,7 @@ bench: ## Measures against the bare system calls and the peers, and prints the t
 
 all: export VM_ROUNDS ?= 12
 all: export VM_TIMEOUT ?= 1800
+all: export TORTURE_WITHOUT ?= layers.lock,images.lock,containers.lock
 all: check test vm-test vagrant-test bench ## All of the above, whole
 
 fmt: ## Formats the code

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use super::{Dir, Error, File};
+use super::{Dir, Error, File, fault};
 
 /// Who else may hold the lock meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,11 @@ impl RecordLock {
     /// # Errors
     /// When the file can be neither opened nor created, or the kernel can't lock it.
     pub fn acquire(dir: &Dir, name: impl AsRef<Path>, access: Access) -> Result<Self, Error> {
+        let name = name.as_ref();
         let file = dir.ensure_file(name, 0o644)?;
+        if name.to_str().is_some_and(fault::is_left_out) {
+            return Ok(Self { file });
+        }
         Self::wait(file, access)
     }
 
