@@ -1,5 +1,7 @@
 //! Moving owners between a container's user namespace and ours.
 
+use super::capability;
+
 /// One range of a mapping: `size` IDs from `container` on are those from `host` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdRange {
@@ -142,6 +144,14 @@ impl Shift {
     /// The user that a user becomes, if there is a place for it.
     pub fn find_user(&self, id: u32) -> Option<u32> {
         self.to.user_to_host(self.from.user_to_container(id)?)
+    }
+
+    /// What the extended attribute `key` becomes: a file's capabilities are those of another root.
+    pub fn attribute(&self, key: &[u8], value: Vec<u8>) -> Vec<u8> {
+        match key == capability::KEY {
+            true => capability::shift(value, false, |root| self.find_user(root)),
+            false => value,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`tar`] | reading and writing archives, every byte accounted for |
 //! | [`tar_split`] | the recipe from which the exact archive is rebuilt |
 //! | [`unpack`] | one pass: archive in, directory and recipe out |
+//! | [`mod@inherit`] | what directories are that an archive has no entry for |
 //! | [`pack`] | directory in, archive out |
 //! | [`retime`] | archive in, the same with other times out |
 //! | [`expected`] | what a tree must be after archives were unpacked, and what differs |
@@ -22,6 +23,7 @@ pub mod compression;
 pub mod copy;
 pub mod expected;
 pub mod id_shift;
+pub mod inherit;
 pub mod pack;
 pub mod pipe;
 pub mod reown;

@@ -9,9 +9,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FileType, Stat, Timespec, major, minor};
+use rustix::fs::{FileType, Stat};
 
-use super::capability;
 use super::id_shift::Shift;
 use crate::sys::tree::{self, Copied};
 use crate::sys::{Dir, Error};
@@ -149,48 +148,16 @@ impl Work<'_> {
         stat: &Stat,
         copied: &mut Copied,
     ) -> Result<(), Error> {
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => to.symlink(name, from.find_link(name)?.unwrap_or_default())?,
-            FileType::RegularFile => {
-                let part = tree::copy_file(&from.open_file(name)?, &to.create_file(name, 0o600)?)?;
-                copied.shared += part.shared;
-                copied.copied += part.copied;
-            }
-            kind => {
-                let device = (major(stat.st_rdev), minor(stat.st_rdev));
-                to.create_node(name, kind, stat.st_mode & 0o7777, device)?;
-            }
-        }
+        tree::copy_entry(from, to, name, stat, copied)?;
         self.describe(from, to, name, stat)
     }
 
-    /// Owner, attributes, mode and times, in the order in which none undoes another.
     fn describe(&self, from: &Dir, to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
         let (user, group) = (self.shift.user(stat.st_uid), self.shift.group(stat.st_gid));
         to.set_owner(name, user, group)?;
-        for key in from.attributes(name)? {
-            let Some(mut value) = from.attribute(name, &key)? else {
-                continue;
-            };
-            if key == capability::KEY {
-                value = capability::shift(value, false, |root| self.shift.find_user(root));
-            }
-            to.set_attribute(name, &key, &value)?;
-        }
-        if name.is_empty() {
-            to.set_mode(stat.st_mode & 0o7777)?;
-        } else if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
-            to.set_mode_of(name, stat.st_mode & 0o7777)?;
-        }
-        let time = |seconds: i64, nanoseconds: u64| Timespec {
-            tv_sec: seconds,
-            tv_nsec: nanoseconds.cast_signed(),
-        };
-        to.set_times(
-            name,
-            time(stat.st_atime, stat.st_atime_nsec),
-            time(stat.st_mtime, stat.st_mtime_nsec),
-        )
+        tree::describe(from, to, name, stat, |key, value| {
+            Some(self.shift.attribute(key, value))
+        })
     }
 
     fn finish(self) -> Result<Copied, Error> {

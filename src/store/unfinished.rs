@@ -22,6 +22,11 @@ impl Store {
     /// # Errors
     /// When a parent is unknown, or something can't be written. Nothing of them is left.
     pub fn adopt_layers(&self, layers: Vec<(NewLayer, StagedLayer)>) -> Result<Vec<String>, Error> {
+        self.inherit_late(
+            layers
+                .iter()
+                .map(|(new, staged)| (new.id.as_deref(), staged)),
+        )?;
         // Contents first: the records may say that they are there once they are durable.
         self.sync_contents()?;
         self.write(Scope::LAYERS, move |transaction| {

@@ -83,14 +83,14 @@ pub fn copy_file(from: &File, to: &File) -> Result<Copied, Error> {
 type Links = HashMap<u64, std::path::PathBuf>;
 
 fn finish_dir(from: &Dir, to: &Dir) -> Result<(), Error> {
-    let stat = from.stat_self()?;
-    to.set_owner("", stat.st_uid, stat.st_gid)?;
-    to.set_mode(stat.st_mode & 0o7777)?;
-    copy_attributes(from, to, OsStr::new(""))?;
-    set_times(to, OsStr::new(""), &stat)
+    finish(from, to, OsStr::new(""), &from.stat_self()?)
 }
 
-fn copy_entry(
+/// Makes `name` in `to` the like of what is in `from`, in kind and contents; a directory is empty.
+///
+/// # Errors
+/// When it can't be read or made.
+pub fn copy_entry(
     from: &Dir,
     to: &Dir,
     name: &OsStr,
@@ -115,26 +115,36 @@ fn copy_entry(
     }
 }
 
-/// Owner, attributes, mode and times, in the order in which none undoes another.
 fn finish(from: &Dir, to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
     to.set_owner(name, stat.st_uid, stat.st_gid)?;
-    copy_attributes(from, to, name)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        to.set_mode_of(name, stat.st_mode & 0o7777)?;
-    }
-    set_times(to, name, stat)
+    describe(from, to, name, stat, |_, value| Some(value))
 }
 
-fn copy_attributes(from: &Dir, to: &Dir, name: &OsStr) -> Result<(), Error> {
+/// Gives `name` in `to` the attributes, mode and times that it has in `from`, in the order in which none undoes
+/// another; of the directories themselves when it is `""`. `change` says what an attribute becomes.
+///
+/// The owner must be set before: that takes capabilities and set-id bits away.
+///
+/// # Errors
+/// When something can't be read or set.
+pub fn describe(
+    from: &Dir,
+    to: &Dir,
+    name: &OsStr,
+    stat: &Stat,
+    change: impl Fn(&[u8], Vec<u8>) -> Option<Vec<u8>>,
+) -> Result<(), Error> {
     for key in from.attributes(name)? {
-        if let Some(value) = from.attribute(name, &key)? {
+        let value = from.attribute(name, &key)?;
+        if let Some(value) = value.and_then(|value| change(&key, value)) {
             to.set_attribute(name, &key, &value)?;
         }
     }
-    Ok(())
-}
-
-fn set_times(to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
+    if name.is_empty() {
+        to.set_mode(stat.st_mode & 0o7777)?;
+    } else if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        to.set_mode_of(name, stat.st_mode & 0o7777)?;
+    }
     let time = |seconds: i64, nanoseconds: u64| fs::Timespec {
         tv_sec: seconds,
         tv_nsec: nanoseconds.cast_signed(),

@@ -19,6 +19,7 @@ mod committing;
 mod descriptor;
 mod engines;
 mod fixtures;
+mod implied;
 mod mappings;
 mod own_image;
 mod pulling;

@@ -97,8 +97,7 @@ impl Unpacker<'_> {
 
     fn attributes(&mut self, target: &Target<'_>, entry: &Entry) -> Result<(), UnpackError> {
         for (key, value) in &entry.attributes {
-            let reserved = self.options.whiteouts.reserved_attributes();
-            if key == SKIPPED_ATTRIBUTE || reserved.iter().any(|prefix| key.starts_with(prefix)) {
+            if key == SKIPPED_ATTRIBUTE || self.options.whiteouts.reserves(key) {
                 continue;
             }
             if key.contains(&0) || key.len() > 255 {
@@ -204,6 +203,7 @@ impl Unpacker<'_> {
         let mode = entry.mode & 0o777 | 0o700;
         let made = parent.dir.create_dir(last, mode);
         let mut is_new = made.is_ok();
+        let mut old = None;
         let mut was_whiteout = false;
         match made {
             Err(error) if error.is_already_exists() => {
@@ -215,6 +215,8 @@ impl Unpacker<'_> {
                     let make = || parent.dir.create_dir(last, mode);
                     ((), was_whiteout) = self.replacing(parent, last, make)?;
                     is_new = true;
+                } else {
+                    old = stat.map(|stat| stat.st_ino);
                 }
             }
             result => result?,
@@ -244,8 +246,7 @@ impl Unpacker<'_> {
         let gives_group = entry.mode & libc::S_ISGID != 0;
         self.parents
             .keep(name, Rc::new(Parent { dir, gives_group }));
-        let (accessed, modified) = times(entry);
-        self.directories.push((name.to_vec(), accessed, modified));
+        self.parents.directories.say(name, old, times(entry));
         Ok(())
     }
 
@@ -257,8 +258,7 @@ impl Unpacker<'_> {
         if entry.mode & libc::S_ISGID != 0 {
             self.parents.forget()?;
         }
-        let (accessed, modified) = times(entry);
-        self.directories.push((Vec::new(), accessed, modified));
+        self.parents.directories.say(b"", None, times(entry));
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! | Module | What |
 //! |---|---|
 //! | `member` | making one member |
+//! | `directories` | their times at the end, and which the archive leaves out |
 //! | `parents` | the directories that members lie in, kept open |
 //! | `whiteout` | deletions: kept as overlay's marks, or carried out |
 
@@ -25,6 +26,7 @@ use super::tar_split;
 use crate::sys::{self, Dir};
 use parents::Parents;
 
+mod directories;
 mod member;
 mod parents;
 #[cfg(test)]
@@ -44,14 +46,16 @@ pub enum Whiteouts {
 }
 
 impl Whiteouts {
-    /// The prefix of the attributes that belong to overlay alone; a layer may not bring them.
-    fn reserved_attributes(self) -> &'static [&'static [u8]] {
-        match self {
+    /// True for an attribute that belongs to overlay alone: a layer may not bring it.
+    pub(super) fn reserves(self, key: &[u8]) -> bool {
+        let uses_user_attributes = matches!(
+            self,
             Self::Overlay {
                 user_attributes: true,
-            } => &[b"trusted.overlay.", b"user.overlay."],
-            _ => &[b"trusted.overlay."],
-        }
+            }
+        );
+        key.starts_with(b"trusted.overlay.")
+            || uses_user_attributes && key.starts_with(b"user.overlay.")
     }
 }
 
@@ -149,6 +153,8 @@ pub struct Summary {
     pub has_root: bool,
     /// Extended attributes that the file system does not know, and so were left out.
     pub skipped_attributes: u64,
+    /// Directories that were made though the archive has members in them alone, parents first.
+    pub implied: Vec<Vec<u8>>,
 }
 
 /// Why an archive was not unpacked. What had been made until then stays in the directory.
@@ -200,8 +206,9 @@ impl UnpackError {
 
 /// Unpacks the uncompressed archive `tar` into `root` and writes its recipe.
 ///
-/// The stream is read to its end. Owners and modes of members are set whatever the process's umask
-/// is; parents that the archive lacks are made as the umask says.
+/// The stream is read to its end. Owners and modes are set whatever the process's umask is. Directories that the
+/// archive has members in and no entry for are root's, 0755 and of the time of the first of those members, until
+/// [`inherit`](super::inherit) gives them what layers below have there; those that were there keep their times.
 ///
 /// # Errors
 /// See [`UnpackError`].
@@ -320,8 +327,6 @@ struct Unpacker<'a> {
     options: &'a Options,
     parents: Parents<'a>,
     defaults: Defaults,
-    /// Directories whose times are set at the end, when nothing changes them any more.
-    directories: Vec<(Vec<u8>, Timespec, Timespec)>,
     /// What came with this layer; only kept where deletions are carried out.
     unpacked: NameSet,
     bytes: u64,
@@ -338,9 +343,8 @@ impl<'a> Unpacker<'a> {
         Ok(Self {
             root,
             options,
-            parents: Parents::new(root, &options.id_maps)?,
+            parents: Parents::new(root, options)?,
             defaults,
-            directories: Vec::new(),
             unpacked: NameSet::default(),
             bytes: 0,
             summary: Summary::default(),
@@ -383,7 +387,7 @@ impl<'a> Unpacker<'a> {
         }
         self.remember(&name);
         let (parent, last) = names::split(&name);
-        let parent = self.parents.open(parent)?;
+        let parent = self.parents.open(parent, times(entry))?;
         match entry.kind {
             Kind::Regular => self.file(&parent, last, entry, payload),
             Kind::Directory => self.directory(&parent, &name, entry),
@@ -450,22 +454,7 @@ impl<'a> Unpacker<'a> {
 
     /// Sets the times of directories and gives the summary.
     fn finish(mut self) -> Result<Summary, UnpackError> {
-        for (name, accessed, modified) in std::mem::take(&mut self.directories) {
-            if name.is_empty() {
-                self.root.set_times("", accessed, modified)?;
-                continue;
-            }
-            let (parent, last) = names::split(&name);
-            let result = self
-                .parents
-                .open(parent)
-                .and_then(|parent| Ok(parent.dir.set_times(path(last), accessed, modified)?));
-            match result {
-                // A later member may have taken its place.
-                Err(UnpackError::System(error)) if error.is_not_found() => {}
-                result => result?,
-            }
-        }
+        self.summary.implied = self.parents.directories.finish(self.root)?;
         Ok(self.summary)
     }
 }
@@ -477,7 +466,7 @@ fn path(name: &[u8]) -> &std::path::Path {
 }
 
 /// Access and modification time of a member; Go never lets a file be read before it was written.
-fn times(entry: &Entry) -> (Timespec, Timespec) {
+fn times(entry: &Entry) -> directories::Times {
     let accessed = entry.accessed.unwrap_or(entry.modified);
     let timespec = |time: Time| Timespec {
         tv_sec: time.seconds,

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::{UnpackError, path};
-use crate::archive::id_shift::IdMaps;
+use super::directories::{Directories, Times};
+use super::{Options, UnpackError, path};
 use crate::archive::names;
 use crate::sys::{Dir, Error};
 
@@ -15,6 +16,9 @@ const KEPT: usize = 16;
 
 /// As the kernel: more links on one path are a loop.
 const MAX_LINKS: usize = 40;
+
+/// The mode of a directory that is made though nothing says what it is.
+const MODE: u32 = 0o755;
 
 /// A directory that members lie in.
 #[derive(Debug)]
@@ -25,9 +29,9 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    fn new(dir: Dir) -> Result<Self, Error> {
-        let gives_group = dir.stat_self()?.st_mode & libc::S_ISGID != 0;
-        Ok(Self { dir, gives_group })
+    fn new(dir: Dir, stat: &Stat) -> Self {
+        let gives_group = stat.st_mode & libc::S_ISGID != 0;
+        Self { dir, gives_group }
     }
 }
 
@@ -35,20 +39,25 @@ impl Parent {
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
     root: &'a Dir,
-    id_maps: &'a IdMaps,
+    options: &'a Options,
     root_parent: Rc<Parent>,
     last: Option<(Vec<u8>, Rc<Parent>)>,
     kept: HashMap<Vec<u8>, Rc<Parent>>,
+    pub(super) directories: Directories,
 }
 
 impl<'a> Parents<'a> {
-    pub(super) fn new(root: &'a Dir, id_maps: &'a IdMaps) -> Result<Self, Error> {
+    pub(super) fn new(root: &'a Dir, options: &'a Options) -> Result<Self, Error> {
+        let stat = root.stat_self()?;
+        let mut directories = Directories::default();
+        directories.find(b"", &stat);
         Ok(Self {
             root,
-            id_maps,
-            root_parent: Rc::new(Parent::new(root.try_clone()?)?),
+            options,
+            root_parent: Rc::new(Parent::new(root.try_clone()?, &stat)),
             last: None,
             kept: HashMap::new(),
+            directories,
         })
     }
 
@@ -56,7 +65,9 @@ impl<'a> Parents<'a> {
     pub(super) fn forget(&mut self) -> Result<(), Error> {
         self.last = None;
         self.kept.clear();
-        self.root_parent = Rc::new(Parent::new(self.root.try_clone()?)?);
+        let root = self.root.try_clone()?;
+        let stat = root.stat_self()?;
+        self.root_parent = Rc::new(Parent::new(root, &stat));
         Ok(())
     }
 
@@ -69,8 +80,16 @@ impl<'a> Parents<'a> {
         self.last = Some((name.to_vec(), parent));
     }
 
-    /// The directory `name`, as the archive's tree has it; made with all above it when missing.
-    pub(super) fn open(&mut self, name: &[u8]) -> Result<Rc<Parent>, UnpackError> {
+    /// Notes the times of the directory `name`, in which something is about to change.
+    pub(super) fn note(&mut self, name: &[u8], dir: &Dir) -> Result<Stat, Error> {
+        let stat = dir.stat_self()?;
+        self.directories.find(name, &stat);
+        Ok(stat)
+    }
+
+    /// The directory `name`, as the archive's tree has it, for a member with these times; made with all above it
+    /// when missing.
+    pub(super) fn open(&mut self, name: &[u8], times: Times) -> Result<Rc<Parent>, UnpackError> {
         if name.is_empty() {
             return Ok(Rc::clone(&self.root_parent));
         }
@@ -86,16 +105,17 @@ impl<'a> Parents<'a> {
         }
         let dir = match self.root.open_dir_in_root(path(name)) {
             Ok(dir) => dir,
-            Err(error) if error.is_not_found() => self.create(name)?,
+            Err(error) if error.is_not_found() => self.create(name, times)?,
             Err(error) => return Err(error.into()),
         };
-        let parent = Rc::new(Parent::new(dir)?);
+        let stat = self.note(name, &dir)?;
+        let parent = Rc::new(Parent::new(dir, &stat));
         self.keep(name, Rc::clone(&parent));
         Ok(parent)
     }
 
     /// Goes down to `name` step by step, making what is missing, also where a link points to nothing.
-    fn create(&self, name: &[u8]) -> Result<Dir, UnpackError> {
+    fn create(&mut self, name: &[u8], times: Times) -> Result<Dir, UnpackError> {
         let steps = |path: &[u8]| -> Vec<Vec<u8>> {
             path.split(|byte| *byte == b'/')
                 .filter(|part| !matches!(*part, b"" | b"."))
@@ -133,25 +153,47 @@ impl<'a> Parents<'a> {
                     continue;
                 }
             };
+            let below = names::join(&here, &step);
             dir = match found {
                 Some(found) => found,
-                None => self.create_one(&dir, &step)?,
+                None => {
+                    self.note(&here, &dir)?;
+                    self.create_one(&dir, &step, &below, times)?
+                }
             };
-            if !here.is_empty() {
-                here.push(b'/');
-            }
-            here.extend_from_slice(&step);
+            here = below;
         }
         Ok(dir)
     }
 
-    fn create_one(&self, dir: &Dir, name: &[u8]) -> Result<Dir, UnpackError> {
-        dir.create_dir(path(name), 0o777)?;
-        if !self.id_maps.is_identity()
-            && let Some((uid, gid)) = self.id_maps.to_host(0, 0)
+    /// Makes a directory that the archive has no entry for: the container's root's, as nothing says otherwise.
+    fn create_one(
+        &mut self,
+        parent: &Dir,
+        last: &[u8],
+        name: &[u8],
+        times: Times,
+    ) -> Result<Dir, UnpackError> {
+        parent.create_dir(path(last), MODE)?;
+        let dir = parent.open_dir(path(last))?;
+        let stat = dir.stat_self()?;
+        let maps = &self.options.id_maps;
+        if let Some((uid, gid)) = maps.to_host(0, 0)
+            && (uid, gid) != (stat.st_uid, stat.st_gid)
         {
-            dir.set_owner(path(name), uid, gid)?;
+            match dir.set_owner("", uid, gid) {
+                Err(error) if self.options.ignore_chown_errors => {
+                    tracing::warn!(%error, "a directory that a layer implies is not root's");
+                }
+                // Who may not do this has no files of root's in the archive either.
+                Err(error) if maps.is_identity() && error.errno() == Some(libc::EPERM) => {}
+                result => result?,
+            }
         }
-        Ok(dir.open_dir(path(name))?)
+        if stat.st_mode & 0o7777 != MODE {
+            dir.set_mode(MODE)?;
+        }
+        self.directories.make(name, stat.st_ino, times);
+        Ok(dir)
     }
 }

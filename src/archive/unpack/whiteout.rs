@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::FileType;
 
-use super::{UnpackError, Unpacker, Whiteouts, path};
+use super::{UnpackError, Unpacker, Whiteouts, path, times};
 use crate::archive::names;
 use crate::archive::tar::Entry;
 use crate::sys::Dir;
@@ -35,7 +35,7 @@ impl Unpacker<'_> {
             });
         }
         if last == OPAQUE {
-            self.opaque(parent)?;
+            self.opaque(entry, parent)?;
         } else if applies {
             self.delete(parent, hidden)?;
         } else {
@@ -44,8 +44,8 @@ impl Unpacker<'_> {
         Ok(true)
     }
 
-    fn opaque(&mut self, name: &[u8]) -> Result<(), UnpackError> {
-        let parent = self.parents.open(name)?;
+    fn opaque(&mut self, entry: &Entry, name: &[u8]) -> Result<(), UnpackError> {
+        let parent = self.parents.open(name, times(entry))?;
         match self.options.whiteouts {
             Whiteouts::Overlay { .. } => self.make_opaque(&parent.dir),
             Whiteouts::Apply => {
@@ -98,6 +98,7 @@ impl Unpacker<'_> {
             Err(error) if is_missing(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        self.parents.note(parent, &dir)?;
         if !self.unpacked.contains(&name) {
             dir.remove_tree(path(hidden))?;
         } else if let Ok(Some(below)) = dir.find_dir(path(hidden)) {
@@ -108,7 +109,7 @@ impl Unpacker<'_> {
 
     /// Makes the 0/0 device by which overlay hides what lower layers have at a name.
     fn hide(&mut self, entry: &Entry, parent: &[u8], hidden: &[u8]) -> Result<(), UnpackError> {
-        let parent = match self.parents.open(parent) {
+        let parent = match self.parents.open(parent, times(entry)) {
             Ok(parent) => parent,
             // Below something that is hidden already there is nothing to hide.
             Err(UnpackError::System(error)) if error.errno() == Some(libc::ENOTDIR) => {

@@ -19,7 +19,7 @@ pub use options::DriverOptions;
 
 use crate::archive::Whiteouts;
 use crate::archive::changes::Change;
-use crate::archive::id_shift::IdMaps;
+use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::pack;
 use crate::store::time::Time;
 use crate::sys::tree::Copied;
@@ -111,6 +111,17 @@ impl From<&str> for Side {
             owners: Owners::default(),
         }
     }
+}
+
+/// What lies below a layer whose archive has left directories out.
+#[derive(Debug, Default)]
+pub struct Below<'a> {
+    /// Prepared layers that are not in the home yet, nearest first.
+    pub prepared: &'a [Dir],
+    /// The nearest that is in the home.
+    pub layer: Option<&'a str>,
+    /// From the owners of those below to those of the layer.
+    pub shift: Shift,
 }
 
 /// What a layer is compared with.
@@ -233,6 +244,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// When the parent is damaged or missing, or something can't be written.
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError>;
 
+    /// Gives the directories `implied` of the contents of the layer in `at`, which its archive had no entries for, what
+    /// the layers below have there: mode, owner, attributes and times.
+    ///
+    /// # Errors
+    /// When a layer below is damaged or missing, or something can't be written.
+    fn inherit(&self, at: &Dir, implied: &[Vec<u8>], below: &Below<'_>) -> Result<(), DriverError>;
+
     /// The directory of a prepared layer into which its contents go.
     ///
     /// # Errors
@@ -282,6 +300,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the home can't be read.
     fn list(&self) -> Result<Vec<String>, DriverError>;
+
+    /// Where the layer is in the home, or that of an additional store.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn layer(&self, id: &str) -> Result<Dir, DriverError>;
 
     /// The directory with the layer's own contents: of overlay the difference, of vfs the whole tree.
     ///

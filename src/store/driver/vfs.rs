@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Base, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Role,
-    Roots, Side, regular_file,
+    Base, Below, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions,
+    Role, Roots, Side, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::id_shift::{IdMaps, Shift};
@@ -137,6 +137,16 @@ impl Driver for Vfs {
         Ok(())
     }
 
+    fn inherit(
+        &self,
+        _at: &Dir,
+        _implied: &[Vec<u8>],
+        _below: &Below<'_>,
+    ) -> Result<(), DriverError> {
+        // What the layers below have was there when the archive was unpacked.
+        Ok(())
+    }
+
     fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError> {
         Ok(at.try_clone()?)
     }
@@ -185,6 +195,10 @@ impl Driver for Vfs {
             .filter(|entry| entry.file_type == rustix::fs::FileType::Directory)
             .filter_map(|entry| entry.name.into_string().ok())
             .collect())
+    }
+
+    fn layer(&self, id: &str) -> Result<Dir, DriverError> {
+        self.content(id)
     }
 
     fn content(&self, id: &str) -> Result<Dir, DriverError> {

@@ -87,6 +87,11 @@ impl Store {
         }
         let files = self.stage_image_files(&new)?;
         if !new.layers.is_empty() {
+            self.inherit_late(
+                new.layers
+                    .iter()
+                    .map(|(new, staged)| (new.id.as_deref(), staged)),
+            )?;
             self.sync_contents()?;
         }
         self.write(

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::archive::changes::Change;
 use crate::archive::compression::{self, Compression};
+use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::tar_split;
 use crate::digest::Digest;
-use crate::store::driver::{Base, DriverError, Side};
+use crate::store::driver::{Base, Below, DriverError, Side};
 use crate::store::error::{Error, Kind};
 use crate::store::id_map::IdMappings;
 use crate::store::layer::record::LayerRecord;
@@ -182,10 +183,11 @@ impl Store {
             return Err(Error::ReadOnly);
         }
         let id = found.id.clone();
+        let owners_below = self.side(&found)?.owners.below;
         let store = self.clone();
         self.write(Scope::LAYERS, move |transaction| {
             let marked = transaction.mark_incomplete(&id)?;
-            let result = store.unpack_over(&id, diff, &marked.mappings());
+            let result = store.unpack_over(&id, diff, &marked.mappings(), &owners_below);
             // Whatever came of it, the layer is whole again as far as peers are concerned.
             let mut record = marked;
             record.flags.remove(Flags::INCOMPLETE);
@@ -217,6 +219,7 @@ impl Store {
         id: &str,
         diff: impl Read,
         mappings: &IdMappings,
+        below: &IdMaps,
     ) -> Result<crate::store::layer::stage::Measured, Error> {
         let root = self.driver().content(id)?;
         let entry = self.0.staging.entry()?;
@@ -225,6 +228,19 @@ impl Store {
         let measured = self
             .read_diff(diff, &root, recipe, &StageOptions::default(), mappings)
             .map_err(Error::from)?;
+        if !measured.implied.is_empty() {
+            let lowers = self.driver().lowers(id)?;
+            let below = Below {
+                layer: lowers.first().map(String::as_str),
+                shift: Shift {
+                    from: below.clone(),
+                    to: mappings.into(),
+                },
+                ..Below::default()
+            };
+            let at = self.driver().layer(id)?;
+            self.driver().inherit(&at, &measured.implied, &below)?;
+        }
         self.sync_contents()?;
         let name = format!("{id}.tar-split.gz");
         dir.rename(

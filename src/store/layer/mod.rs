@@ -2,6 +2,7 @@
 
 mod copy;
 pub mod diff;
+mod implied;
 pub mod record;
 pub mod stage;
 
@@ -104,6 +105,7 @@ impl Store {
         }
         let staged = match staged {
             Some(staged) => {
+                self.inherit_late([(None, &staged)])?;
                 // Contents first: the record may say that they are there once it is durable.
                 self.sync_contents()?;
                 staged

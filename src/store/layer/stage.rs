@@ -113,6 +113,8 @@ pub struct Measured {
     pub content_size: u64,
     /// The archive said what the root directory is.
     pub has_root: bool,
+    /// Directories that the archive has members in and no entry for, parents first.
+    pub implied: Vec<Vec<u8>>,
 }
 
 /// A layer that is ready to be adopted. Dropping it removes it.
@@ -271,7 +273,12 @@ impl Store {
         let recipe = dir.create_file(RECIPE, 0o600)?;
         staged.parent_comes_later = parent_comes_later;
         let mappings = &staged.mappings;
-        staged.measured = Some(self.read_diff(diff, &root, recipe, options, mappings)?);
+        let measured = self.read_diff(diff, &root, recipe, options, mappings)?;
+        if !parent_comes_later {
+            let inherited = self.0.inherit(&contents, &measured.implied, parent);
+            inherited.map_err(StageError::Store)?;
+        }
+        staged.measured = Some(measured);
         Ok(staged)
     }
 
@@ -331,6 +338,7 @@ impl Store {
             gids: summary.gids.into_iter().collect(),
             content_size: summary.size,
             has_root: summary.has_root,
+            implied: summary.implied,
         })
     }
 }

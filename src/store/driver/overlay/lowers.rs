@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::Overlay;
 use super::layout::{self, DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS};
-use crate::store::driver::{Driver, DriverError};
+use crate::store::driver::{Below, Driver, DriverError};
 use crate::sys::Dir;
 
 /// What the children of a layer have in common. It is read once for as long as the layer's `diff` is the same directory,
@@ -257,22 +257,46 @@ impl Overlay {
         Ok(())
     }
 
-    /// The directories of a lower layer: its `diff`, then the older generations that Go leaves when it gives a layer
-    /// other owners.
+    /// The directories of a lower layer: its `diff`, then its older generations.
     pub(super) fn directories(&self, id: &str, into: &mut Vec<PathBuf>) -> Result<(), DriverError> {
         let home = self.home_of(id)?;
-        let mut layer = home.path().join(id);
-        layer.push(DIFF);
-        into.push(layer);
-        let mut generation = 1;
-        loop {
-            let name = Path::new(id).join(format!("{DIFF}{generation}"));
-            if home.stat(&name)?.is_none() {
-                return Ok(());
+        let layer = home.path().join(id);
+        into.push(layer.join(DIFF));
+        let older = generations(home, Path::new(id))?;
+        into.extend(older.into_iter().map(|name| home.path().join(name)));
+        Ok(())
+    }
+
+    /// The directories below the layer in `at`, nearest first.
+    pub(super) fn directories_below(
+        &self,
+        at: &Dir,
+        below: &Below<'_>,
+    ) -> Result<Vec<Dir>, DriverError> {
+        let mut dirs = Vec::new();
+        for (number, layer) in std::iter::once(at).chain(below.prepared).enumerate() {
+            if number > 0 {
+                dirs.push(layer.open_dir(DIFF)?);
             }
-            into.push(home.path().join(name));
-            generation += 1;
+            for name in generations(layer, Path::new(""))? {
+                dirs.push(layer.open_dir(name)?);
+            }
+            if layer.stat(EMPTY)?.is_some() {
+                return Ok(dirs);
+            }
         }
+        let Some(nearest) = below.layer else {
+            return Ok(dirs);
+        };
+        let mut paths = Vec::new();
+        self.directories(nearest, &mut paths)?;
+        for id in self.lowers(nearest)? {
+            self.directories(&id, &mut paths)?;
+        }
+        for path in paths {
+            dirs.push(Dir::open(path)?);
+        }
+        Ok(dirs)
     }
 
     /// The home that has the layer. Without additional stores there is nothing to look for: when the mount fails,
@@ -298,6 +322,19 @@ impl Overlay {
             }
         }
         Ok(None)
+    }
+}
+
+/// The older generations of the layer `name` in `dir`, newest first, as Go leaves them when it gives a layer other
+/// owners.
+fn generations(dir: &Dir, name: &Path) -> Result<Vec<PathBuf>, DriverError> {
+    let mut found = Vec::new();
+    loop {
+        let older = name.join(format!("{DIFF}{}", found.len() + 1));
+        if dir.stat(&older)?.is_none() {
+            return Ok(found);
+        }
+        found.push(older);
     }
 }
 

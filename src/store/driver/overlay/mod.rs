@@ -27,12 +27,12 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::{
-    Base, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Role,
-    Roots, Side, copy_unchanged, regular_file,
+    Base, Below, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions,
+    Role, Roots, Side, copy_unchanged, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::id_shift::{IdMaps, Shift};
-use crate::archive::{Whiteouts, pack, reown};
+use crate::archive::{Whiteouts, inherit, pack, reown};
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
 use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, OLD_DIFF, WORK};
@@ -117,17 +117,6 @@ impl Overlay {
 
     fn homes(&self) -> impl Iterator<Item = &Dir> {
         std::iter::once(&self.home).chain(&self.others)
-    }
-
-    /// The layer's directory, in the home or an additional one.
-    fn layer(&self, id: &str) -> Result<Dir, DriverError> {
-        check(id)?;
-        for home in self.homes() {
-            if let Some(dir) = home.find_dir(id)? {
-                return Ok(dir);
-            }
-        }
-        Err(DriverError::Missing(id.to_owned()))
     }
 
     /// True for a layer of the home itself, which may be changed.
@@ -370,6 +359,21 @@ impl Driver for Overlay {
         sync_all(&write_lowers(at, &chain)?, at)
     }
 
+    fn inherit(&self, at: &Dir, implied: &[Vec<u8>], below: &Below<'_>) -> Result<(), DriverError> {
+        let options = inherit::Options {
+            whiteouts: self.whiteouts(),
+            shift: below.shift.clone(),
+            ignore_chown_errors: self.ignore_chown_errors,
+        };
+        let lowers = self.directories_below(at, below)?;
+        Ok(inherit::inherit(
+            &at.open_dir(DIFF)?,
+            implied,
+            &lowers,
+            &options,
+        )?)
+    }
+
     fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError> {
         Ok(at.open_dir(DIFF)?)
     }
@@ -453,6 +457,16 @@ impl Driver for Overlay {
             .filter_map(|entry| entry.name.into_string().ok())
             .filter(|name| layout::is_layer_name(name))
             .collect())
+    }
+
+    fn layer(&self, id: &str) -> Result<Dir, DriverError> {
+        check(id)?;
+        for home in self.homes() {
+            if let Some(dir) = home.find_dir(id)? {
+                return Ok(dir);
+            }
+        }
+        Err(DriverError::Missing(id.to_owned()))
     }
 
     fn content(&self, id: &str) -> Result<Dir, DriverError> {
