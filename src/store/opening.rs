@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{Config, DEFAULT_GRAPH_ROOT, DEFAULT_RUN_ROOT};
-use super::driver::{self, DriverKind, Roots};
+use super::driver::{self, Driver, DriverError, DriverKind, Roots};
 use super::error::Error;
 use super::read_only::ReadOnlyStore;
 use super::staging::Staging;
@@ -33,31 +33,30 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| sys::Error::new("resolve", path, error).into())
 }
 
-/// Which driver the graph root was made with, or the configured one.
+/// The drivers that are to be tried, in this order: the configured one, the one that the graph root was made with, or
+/// those of the priority list.
 ///
 /// As in Go: the folders of the graph root decide; `vfs` counts only when the configuration lists it;
 /// two folders are an error; none leaves the choice to the priority list.
-fn choose_driver(config: &Config, graph: &Dir) -> Result<DriverKind, Error> {
-    let parse = |name: &str| DriverKind::parse(name).map_err(Error::from);
+fn candidates(config: &Config, graph: &Dir) -> Result<Vec<String>, Error> {
     if let Some(name) = &config.driver {
-        return parse(name);
+        return Ok(vec![name.clone()]);
     }
-    let priority: Vec<&str> = if config.driver_priority.is_empty() {
-        vec!["overlay", "btrfs", "zfs", "vfs"]
-    } else {
-        config.driver_priority.iter().map(String::as_str).collect()
-    };
     let is_explicit = !config.driver_priority.is_empty();
+    let mut priority = config.driver_priority.clone();
+    if !is_explicit {
+        priority = ["overlay", "btrfs", "zfs", "vfs"].map(str::to_owned).into();
+    }
     let mut found = Vec::new();
     for name in &priority {
-        if (*name != "vfs" || is_explicit) && graph.stat(name)?.is_some() {
-            found.push(*name);
+        if (name != "vfs" || is_explicit) && graph.stat(name)?.is_some() {
+            found.push(name.clone());
         }
     }
     match found.as_slice() {
-        [] if graph.stat("vfs")?.is_some() => parse("vfs"),
-        [] => parse(priority.first().copied().unwrap_or("overlay")),
-        [name] => parse(name),
+        [] if graph.stat("vfs")?.is_some() => Ok(vec!["vfs".to_owned()]),
+        [] => Ok(priority),
+        [_] => Ok(found),
         names => Err(Error::NotSupported(format!(
             "{} contains several valid graphdrivers: {}; please cleanup or explicitly choose storage \
              driver (--storage-driver <DRIVER>)",
@@ -65,6 +64,28 @@ fn choose_driver(config: &Config, graph: &Dir) -> Result<DriverKind, Error> {
             names.join(", ")
         ))),
     }
+}
+
+/// Opens the first of the candidates that can work here.
+fn open_driver(
+    names: &[String],
+    roots: &Roots<'_>,
+    options: &[String],
+) -> Result<Box<dyn Driver>, Error> {
+    let mut first = None;
+    for name in names {
+        let opened = DriverKind::parse(name).and_then(|kind| driver::open(kind, roots, options));
+        match opened {
+            Ok(driver) => return Ok(driver),
+            Err(error @ (DriverError::Unknown(_) | DriverError::Prerequisites(_))) => {
+                tracing::debug!(driver = name, %error, "the next driver is tried");
+                // The one that is preferred says best what is amiss.
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(first.map_or_else(|| DriverError::Unknown(String::new()).into(), Error::from))
 }
 
 impl Store {
@@ -89,9 +110,7 @@ impl Store {
         config.run_root = absolute(&config.run_root)?;
         let run = Dir::open_or_create(&config.run_root, 0o700)?;
         let graph = Dir::open_or_create(&config.graph_root, 0o700)?;
-        let kind = choose_driver(&config, &graph)?;
-        let name = kind.as_str();
-        config.driver = Some(name.to_owned());
+        let candidates = candidates(&config, &graph)?;
         for lock in [GRAPH_LOCK, USER_NAMESPACE_LOCK] {
             drop(graph.ensure_file(lock, 0o644)?);
         }
@@ -105,7 +124,9 @@ impl Store {
             additional: config.additional_image_stores.clone(),
             no_id_mapped_mounts: config.no_id_mapped_mounts,
         };
-        let driver = driver::open(kind, &roots, &config.options)?;
+        let driver = open_driver(&candidates, &roots, &config.options)?;
+        let name = driver.kind().as_str();
+        config.driver = Some(name.to_owned());
         let mut others = Vec::new();
         for root in driver.additional_roots() {
             others.extend(ReadOnlyStore::open(&root, name)?);

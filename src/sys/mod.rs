@@ -5,6 +5,7 @@
 //!
 //! | File | What |
 //! |---|---|
+//! | [`btrfs`] | subvolumes of btrfs |
 //! | [`cursor`] | a place in a tree of any depth |
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
@@ -21,6 +22,7 @@
 //! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
 
+pub mod btrfs;
 pub mod cursor;
 pub mod dir;
 pub mod error;

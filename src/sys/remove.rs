@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{Dir, Error};
+use super::{Dir, Error, btrfs, mount};
 
 /// How many directories are open at once.
 const DEPTH: usize = 64;
@@ -17,7 +17,8 @@ const DEPTH: usize = 64;
 impl Dir {
     /// Removes `name` and everything below it, following no link; false when there was nothing.
     ///
-    /// It never crosses into another file system: a mount point below is an error (busy).
+    /// It never crosses into another file system: a mount point below is an error (busy). Subvolumes of btrfs are
+    /// parts of the tree.
     ///
     /// # Errors
     /// When something can't be removed; a part may then be gone.
@@ -33,7 +34,10 @@ impl Dir {
             return Ok(false);
         };
         if dir.stat_self()?.st_dev != self.stat_self()?.st_dev {
-            return Err(Error::new("remove", dir.path(), Errno::BUSY));
+            dir.require_subvolume()?;
+            if self.remove_subvolume(name)? {
+                return Ok(true);
+            }
         }
         dir.remove_contents()?;
         match self.remove_dir(name) {
@@ -47,45 +51,90 @@ impl Dir {
     /// # Errors
     /// When something can't be removed; a part may then be gone.
     pub fn remove_contents(&self) -> Result<(), Error> {
-        let device = self.stat_self()?.st_dev;
+        let mut work = Removal {
+            outermost: self,
+            moved: 0,
+        };
+        loop {
+            work.remove_subvolume_contents(self, 0)?;
+            if std::mem::take(&mut work.moved) == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Refuses a directory with a device number of its own, unless it has that as a subvolume of the same file system.
+    fn require_subvolume(&self) -> Result<(), Error> {
+        if btrfs::is_subvolume(self)? && !mount::is_mount_root(self)? {
+            return Ok(());
+        }
+        Err(Error::new("remove", self.path(), Errno::BUSY))
+    }
+}
+
+/// A tree that is being removed. Between subvolumes only subvolumes can be renamed, so each has a top of its own.
+struct Removal<'a> {
+    outermost: &'a Dir,
+    /// Subvolumes that were moved to the outermost directory, as they were too deep.
+    moved: u64,
+}
+
+impl Removal<'_> {
+    /// Removes what is in `top`, a subvolume's root or the outermost directory.
+    fn remove_subvolume_contents(&mut self, top: &Dir, depth: usize) -> Result<(), Error> {
+        let device = top.stat_self()?.st_dev;
         loop {
             let mut moved = 0;
-            self.remove_below(self, device, 0, &mut moved)?;
+            self.remove_below(top, (top, device), depth, &mut moved)?;
             if moved == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Removes what is in this directory; what is too deep goes to `top` and is counted.
+    /// Removes what is in `dir`; what is too deep goes to `top` and is counted.
     fn remove_below(
-        &self,
-        top: &Self,
-        device: u64,
+        &mut self,
+        dir: &Dir,
+        (top, device): (&Dir, u64),
         depth: usize,
         moved: &mut u64,
     ) -> Result<(), Error> {
-        for entry in self.list()? {
+        let move_to = |name: &OsString, top: &Dir| {
+            let new = format!(".strata-remove-{:016x}", super::dir::random_u64());
+            dir.rename_new(name, top, OsString::from(new))
+        };
+        for entry in dir.list()? {
+            let name = &entry.name;
             if entry.file_type != FileType::Directory {
-                match self.remove_file(&entry.name) {
+                match dir.remove_file(name) {
                     Err(error) if !error.is_not_found() => return Err(error),
                     _ => continue,
                 }
             }
-            if depth == DEPTH {
-                let name = format!(".strata-remove-{:016x}", super::dir::random_u64());
-                self.rename_new(&entry.name, top, OsString::from(name))?;
-                *moved += 1;
-                continue;
-            }
-            let Some(below) = self.find_dir(&entry.name)? else {
+            let Some(below) = dir.find_dir(name)? else {
                 continue;
             };
             if below.stat_self()?.st_dev != device {
-                return Err(Error::new("remove", below.path(), Errno::BUSY));
+                below.require_subvolume()?;
+                if dir.remove_subvolume(name.as_ref())? {
+                    continue;
+                }
+                // Half of the levels are for what is in it.
+                if depth >= DEPTH / 2 {
+                    move_to(name, self.outermost)?;
+                    self.moved += 1;
+                    continue;
+                }
+                self.remove_subvolume_contents(&below, depth + 1)?;
+            } else if depth == DEPTH {
+                move_to(name, top)?;
+                *moved += 1;
+                continue;
+            } else {
+                self.remove_below(&below, (top, device), depth + 1, moved)?;
             }
-            below.remove_below(top, device, depth + 1, moved)?;
-            match self.remove_dir(&entry.name) {
+            match dir.remove_dir(name) {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }

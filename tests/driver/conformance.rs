@@ -282,6 +282,7 @@ macro_rules! suites {
     ($($name:ident),* $(,)?) => {
         suite!(DriverKind::Overlay, overlay: $($name),*);
         suite!(DriverKind::Vfs, vfs: $($name),*);
+        suite!(DriverKind::Btrfs, btrfs: $($name),*);
     };
 }
 

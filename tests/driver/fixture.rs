@@ -12,6 +12,11 @@ use strata::store::driver::{
 use strata::sys::{Dir, mount};
 use tempfile::TempDir;
 
+use crate::places::{Disk, FileSystem};
+
+/// Where homes are made, if not beside the build: see the module `places`.
+pub const PLACE: &str = "STRATA_TEST_PLACE";
+
 pub struct Home {
     pub driver: Box<dyn Driver>,
     pub kind: DriverKind,
@@ -22,13 +27,15 @@ pub struct Home {
     additional: Vec<PathBuf>,
     next: Cell<u32>,
     folder: TempDir,
+    /// The file system that the folder is on, made for this home.
+    disk: Option<Disk>,
 }
 
 /// Mounts need root; and this thread gets mounts that end with it.
 pub fn enter() {
     assert!(
         rustix::process::geteuid().is_root(),
-        "tests of the overlay driver mount: run them as root, e.g. `sudo -E cargo test --test driver`"
+        "tests of drivers mount: run them as root, e.g. `sudo -E cargo test --test driver`"
     );
     mount::enter_private_namespace().unwrap();
 }
@@ -65,11 +72,36 @@ impl Home {
     }
 
     pub fn with(kind: DriverKind, graph: &str, options: &[&str], additional: &[PathBuf]) -> Self {
-        if kind == DriverKind::Overlay {
+        if kind != DriverKind::Vfs {
             enter();
         }
-        // Beside the build: /tmp may be a file system without attributes.
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mut disk = None;
+        let place = match std::env::var_os(PLACE) {
+            Some(place) => place.into(),
+            None if kind == DriverKind::Btrfs => {
+                disk.insert(Disk::new(FileSystem::Btrfs)).path().to_owned()
+            }
+            // Beside the build: /tmp may be a file system without attributes.
+            None => env!("CARGO_TARGET_TMPDIR").into(),
+        };
+        let mut home = Self::build(kind, &place, graph, options, additional);
+        home.disk = disk;
+        home
+    }
+
+    /// A home in a folder of `place`.
+    pub fn at(kind: DriverKind, place: &Path) -> Self {
+        Self::build(kind, place, "graph", &[], &[])
+    }
+
+    fn build(
+        kind: DriverKind,
+        place: &Path,
+        graph: &str,
+        options: &[&str],
+        additional: &[PathBuf],
+    ) -> Self {
+        let folder = tempfile::tempdir_in(place).unwrap();
         let (graph, run) = (folder.path().join(graph), folder.path().join("run"));
         fs::create_dir_all(graph.join("staging")).unwrap();
         fs::create_dir(&run).unwrap();
@@ -84,6 +116,7 @@ impl Home {
             additional: additional.to_vec(),
             next: Cell::new(0),
             folder,
+            disk: None,
         }
     }
 

@@ -32,14 +32,20 @@ fn line(path: &Path) -> Option<mount_table::Line> {
 }
 
 #[test]
-fn hundreds_of_layers_are_mounted_and_one_too_many_is_refused() {
+fn layers_are_mounted_at_every_depth_and_one_too_many_is_refused() {
     let home = Home::overlay();
     home.chain("l", 501);
-    for id in ["l130", "l500"] {
+    for below in 0..=500 {
+        let id = &format!("l{below}");
         let root = home.mount(id);
         assert_eq!(read(root.join("base")), "deep", "{id}");
+        home.unmount(id);
+    }
+    for id in ["l130", "l500"] {
+        let root = home.mount(id);
         fs::write(root.join("written"), id).unwrap();
         home.unmount(id);
+        assert_eq!(read(home.layer_path(id).join("diff/written")), *id);
     }
     assert_eq!(home.driver.lowers("l500").unwrap().len(), 500);
     // Read-only, the layer itself is one of them.

@@ -59,7 +59,7 @@ pub use recover::Recovery;
 use super::events::Events;
 use super::lanes::Lanes;
 use super::metrics::Metrics;
-use crate::store::driver::{DriverKind, MountOptions};
+use crate::store::driver::MountOptions;
 use crate::store::{ContainerRecord, Mounting, Store};
 use crate::sys::{self, Dir};
 use gate::Gate;
@@ -263,23 +263,23 @@ impl Volumes {
 
     /// The volume's own place. Drivers that give the layer's directory itself need no other.
     fn place(&self, container: &str, layer: &str) -> PathBuf {
-        match self.store.driver().kind() {
-            DriverKind::Vfs => self.store.driver().default_mount_point(layer),
-            _ => self.home.path().join(container),
+        match self.has_own_mount() {
+            false => self.store.driver().default_mount_point(layer),
+            true => self.home.path().join(container),
         }
     }
 
     /// Whether a volume has a mount of its own, which targets are binds of.
     fn has_own_mount(&self) -> bool {
-        self.store.driver().kind() != DriverKind::Vfs
+        !self.store.driver().kind().has_whole_trees()
     }
 
     /// What the volume's own place shows, when the volume is mounted there.
     fn mounted(&self, container: &str, layer: &str) -> Result<Option<Mounted>, sys::Error> {
         let place = self.place(container, layer);
-        match self.store.driver().kind() {
-            DriverKind::Vfs => self.mounts.look(&place),
-            _ => self.mounts.mounted(&place),
+        match self.has_own_mount() {
+            false => self.mounts.look(&place),
+            true => self.mounts.mounted(&place),
         }
     }
 

@@ -8,7 +8,6 @@ use crate::archive::expected::{Expected, Holds};
 use crate::archive::pipe::{self, Broken};
 use crate::archive::tar;
 use crate::digest::{Algorithm, Digest, HashingReader};
-use crate::store::driver::DriverKind;
 use crate::store::layer::diff::DiffError;
 use crate::store::{LayerRecord, Layers, Store};
 
@@ -28,7 +27,7 @@ impl Store {
     ) -> Vec<Problem> {
         let id = &layer.id;
         let mut expected = Expected::default();
-        let is_whole_tree = self.driver().kind() == DriverKind::Vfs;
+        let is_whole_tree = self.driver().kind().has_whole_trees();
         if is_whole_tree && compares_files {
             // Its directory holds what all layers below have brought.
             for below in ancestors(layers, layer) {
@@ -68,7 +67,7 @@ impl Store {
     fn read_archive(&self, layer: &LayerRecord, expected: &mut Expected) -> Result<Seen, String> {
         let has_maps = !layer.uid_map.is_empty() || !layer.gid_map.is_empty();
         let holds = Holds {
-            whiteouts: self.driver().kind() == DriverKind::Overlay,
+            whiteouts: !self.driver().kind().has_whole_trees(),
             owners: !has_maps && !self.driver().ignores_chown_errors(),
         };
         expected.begin_archive();

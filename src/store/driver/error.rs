@@ -8,7 +8,7 @@ use crate::sys;
 #[non_exhaustive]
 pub enum DriverError {
     /// Strata has no driver of this name.
-    #[error("driver not supported: {0:?}: this build has overlay and vfs")]
+    #[error("driver not supported: {0:?}: Strata has overlay, vfs and btrfs")]
     Unknown(String),
     /// An option's text has no `=`.
     #[error("unable to parse key/value option: {0}")]
@@ -40,6 +40,16 @@ pub enum DriverError {
     /// The home's file system can't hold layers of this driver.
     #[error("prerequisites for driver not satisfied (wrong filesystem?): {0}")]
     Prerequisites(String),
+    /// A limit below the least that the options allow.
+    #[error(
+        "a limit of {size} bytes is less than the least allowed of {least}, the option min_space"
+    )]
+    TooSmall {
+        /// The limit.
+        size: u64,
+        /// The least.
+        least: u64,
+    },
     /// The layer's ID can't be the name of a directory in the driver's home.
     #[error("{0:?} can't be the ID of a layer")]
     Name(String),

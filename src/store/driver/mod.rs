@@ -4,10 +4,14 @@
 //! |---|---|---|
 //! | [`overlay`] | the difference to its parent, in `<id>/diff` | an overlay over its ancestors |
 //! | [`vfs`] | a whole tree, in `dir/<id>` | nothing: the directory itself |
+//! | [`btrfs`] | a whole tree, in the subvolume `subvolumes/<id>` | nothing: the directory itself |
 
+pub mod btrfs;
 mod error;
+mod home;
 pub mod options;
 pub mod overlay;
+mod trees;
 pub mod vfs;
 
 use std::fmt;
@@ -32,6 +36,8 @@ pub enum DriverKind {
     Overlay,
     /// Whole trees; needs no privileges.
     Vfs,
+    /// Whole trees in subvolumes, a child a snapshot of its parent.
+    Btrfs,
 }
 
 impl DriverKind {
@@ -40,6 +46,15 @@ impl DriverKind {
         match self {
             Self::Overlay => "overlay",
             Self::Vfs => "vfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// True when a layer is a whole tree, which is there without being mounted; else it is a difference.
+    pub fn has_whole_trees(self) -> bool {
+        match self {
+            Self::Overlay => false,
+            Self::Vfs | Self::Btrfs => true,
         }
     }
 
@@ -51,9 +66,17 @@ impl DriverKind {
         match name {
             "overlay" | "overlay2" => Ok(Self::Overlay),
             "vfs" => Ok(Self::Vfs),
+            "btrfs" => Ok(Self::Btrfs),
             _ => Err(DriverError::Unknown(name.to_owned())),
         }
     }
+}
+
+/// How much a container may write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In bytes; 0: no limit. `None`: as the driver's options say.
+    pub size: Option<u64>,
 }
 
 /// What a layer in the making shall be.
@@ -67,6 +90,8 @@ pub struct PrepareOptions {
     pub parent_comes_later: bool,
     /// Where the contents have the container's root; its directories get this owner.
     pub root: (u32, u32),
+    /// How much may be written to it.
+    pub limits: Limits,
 }
 
 /// Where a layer and those below have the IDs of a container.
@@ -398,7 +423,8 @@ pub fn open(
     let options = DriverOptions::parse(kind, options)?;
     Ok(match kind {
         DriverKind::Overlay => Box::new(overlay::Overlay::open(roots, options)?),
-        DriverKind::Vfs => Box::new(vfs::Vfs::open(roots, options)?),
+        DriverKind::Vfs => Box::new(vfs::Vfs::open(roots, &options)?),
+        DriverKind::Btrfs => Box::new(btrfs::Btrfs::open(roots, &options)?),
     })
 }
 

@@ -17,6 +17,10 @@ pub struct DriverOptions {
     pub skip_mount_home: bool,
     /// How many layers may lie below one.
     pub max_lowers: usize,
+    /// How many bytes the layer of a container may hold.
+    pub size: Option<u64>,
+    /// The least that may be asked for as such.
+    pub min_space: u64,
 }
 
 /// The kernel refuses an overlay of more.
@@ -30,6 +34,8 @@ impl Default for DriverOptions {
             ignore_chown_errors: false,
             skip_mount_home: false,
             max_lowers: MAX_LOWERS,
+            size: None,
+            min_space: 0,
         }
     }
 }
@@ -45,6 +51,43 @@ fn is_true(value: &str, option: &str) -> Result<bool, DriverError> {
             reason: "expected true or false",
         }),
     }
+}
+
+/// A number of bytes with a binary unit, as peers write them: `10G`, `512m`, `1.5 GiB`, `100`.
+fn bytes(value: &str, option: &str) -> Result<u64, DriverError> {
+    let refuse = || DriverError::OptionValue {
+        option: option.to_owned(),
+        reason: "expected a size such as 512m or 10G",
+    };
+    let end = value
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(value.len());
+    let (number, unit) = value.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let unit = unit.strip_suffix('i').unwrap_or(unit);
+    let power = match unit {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(refuse()),
+    };
+    let scale = 1_u64 << (10 * power);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().map_err(|_| refuse())?;
+    let mut size = whole.checked_mul(scale).ok_or_else(refuse)?;
+    let mut part = scale;
+    for digit in fraction.bytes() {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10);
+        part /= 10;
+        size = size
+            .checked_add(part * u64::from(digit.ok_or_else(refuse)?))
+            .ok_or_else(refuse)?;
+    }
+    Ok(size)
 }
 
 fn stores(value: &str, option: &str) -> Result<Vec<PathBuf>, DriverError> {
@@ -117,6 +160,8 @@ impl DriverOptions {
                     .map(str::to_owned)
                     .collect();
             }
+            (DriverKind::Btrfs, "size") => self.size = Some(bytes(value, option)?),
+            (DriverKind::Btrfs, "min_space") => self.min_space = bytes(value, option)?,
             (DriverKind::Overlay, "skip_mount_home") => {
                 self.skip_mount_home = is_true(value, option)?;
             }
@@ -190,5 +235,28 @@ mod tests {
         assert_eq!(message, "unable to parse key/value option: mountopt");
         assert!(parse(DriverKind::Vfs, "mountopt=nodev").is_err());
         assert!(parse(overlay, "mount_program=/usr/bin/fuse-overlayfs").is_err());
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("100", Some(100)),
+            ("512m", Some(512 << 20)),
+            ("10G", Some(10 << 30)),
+            ("1.5 GiB", Some(3 << 29)),
+            ("2kb", Some(2048)),
+            ("1.x", None),
+            ("", None),
+            ("G", None),
+            ("-1", None),
+            ("99999999P", None),
+            ("1 day", None),
+        ] {
+            assert_eq!(bytes(text, "size").ok(), expected, "{text}");
+        }
+        let options = parse(DriverKind::Btrfs, "btrfs.min_space=1m").unwrap();
+        assert_eq!(options.min_space, 1 << 20);
+        assert!(parse(DriverKind::Vfs, "size=1m").is_err());
     }
 }

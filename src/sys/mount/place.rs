@@ -1,5 +1,6 @@
 //! What is at a path, and through which mount it is seen.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
@@ -28,7 +29,7 @@ fn statx(path: &Path) -> Result<Option<fs::Statx>, Error> {
     }
 }
 
-fn is_mount_root(statx: &fs::Statx) -> bool {
+fn has_mount_root(statx: &fs::Statx) -> bool {
     statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
 }
 
@@ -38,8 +39,18 @@ fn is_mount_root(statx: &fs::Statx) -> bool {
 /// When the kernel can't say; a missing path is `None`.
 pub fn mount_id(path: &Path) -> Result<Option<u64>, Error> {
     Ok(statx(path)?
-        .filter(is_mount_root)
+        .filter(has_mount_root)
         .map(|statx| statx.stx_mnt_id))
+}
+
+/// True when the directory was reached through a mount that begins at it.
+///
+/// # Errors
+/// When the kernel can't say.
+pub fn is_mount_root(dir: &Dir) -> Result<bool, Error> {
+    let statx = fs::statx(dir.as_fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .map_err(|errno| Error::new("stat", dir.path(), errno))?;
+    Ok(has_mount_root(&statx))
 }
 
 /// True when something is mounted exactly at `path`.
@@ -83,7 +94,7 @@ pub fn is_overlay(path: &Path) -> Result<bool, Error> {
         result => result.map_err(fail)?,
     };
     let statx = fs::statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(fail)?;
-    Ok(is_mount_root(&statx)
+    Ok(has_mount_root(&statx)
         && fs::fstatfs(&fd).map_err(fail)?.f_type == libc::OVERLAYFS_SUPER_MAGIC)
 }
 

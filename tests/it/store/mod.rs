@@ -1,5 +1,6 @@
 //! The store through its public API, with the driver that needs no privileges.
 
+mod choosing;
 mod containers;
 mod damage;
 mod images;

@@ -24,11 +24,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Stat;
-use rustix::io::Errno;
 
 use super::{
     Base, Below, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions,
-    Role, Roots, Side, copy_unchanged, regular_file,
+    Role, Roots, Side, copy_unchanged, home, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::id_shift::{IdMaps, Shift};
@@ -69,15 +68,20 @@ impl Overlay {
     /// When it can't be opened or made, its file system can't carry an overlay's upper directory, or a mount program
     /// has made its layers.
     pub fn open(roots: &Roots<'_>, options: DriverOptions) -> Result<Self, DriverError> {
-        let home = roots.graph.ensure_dir("overlay", 0o700)?;
-        let is_new = home.stat(LINKS)?.is_none();
-        if is_new && sys::mount::is_on_overlay(&home)? {
+        // Asked before the home is made, which would decide for this driver the next time.
+        let place = match roots.graph.find_dir("overlay")? {
+            Some(home) => home,
+            None => roots.graph.try_clone()?,
+        };
+        let is_new = place.stat(LINKS)?.is_none();
+        if is_new && sys::mount::is_on_overlay(&place)? {
             return Err(DriverError::Prerequisites(format!(
                 "{} is itself on an overlay, which can't carry another: use a directory of ext4, xfs \
                  or btrfs",
                 roots.graph_path.display()
             )));
         }
+        let home = roots.graph.ensure_dir("overlay", 0o700)?;
         let links = home.ensure_dir(LINKS, 0o755)?;
         match home.find(HAS_MOUNT_PROGRAM)? {
             Some(text) if text.trim_ascii() == b"true" => {
@@ -136,23 +140,8 @@ impl Overlay {
         self.whole().insert(id.to_owned());
     }
 
-    /// Renames within the graph root. Where a Go tool has bound the home over itself, the kernel takes
-    /// home and staging area for two file systems: then inside a detached copy of the root's mount.
     fn rename(&self, from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DriverError> {
-        let error = match from.rename_new(name, to, new) {
-            Err(error) if error.errno() == Some(Errno::XDEV.raw_os_error()) => error,
-            result => return Ok(result?),
-        };
-        // Another file system at one of them is no bind: below it lie other directories of the same names.
-        if from.stat_self()?.st_dev != to.stat_self()?.st_dev {
-            return Err(error.into());
-        }
-        let root = sys::mount::detached(&self.graph_path)?;
-        let inside = |dir: &Dir| match dir.path().strip_prefix(&self.graph_path) {
-            Ok(below) => root.open_dir(below),
-            Err(_) => dir.try_clone(),
-        };
-        Ok(inside(from)?.rename_new(name, &inside(to)?, new)?)
+        home::rename(&self.graph_path, from, name, to, new)
     }
 
     /// The short name that a prepared layer gets: that of an old directory of its ID, by which children know it.
@@ -581,18 +570,7 @@ impl Driver for Overlay {
     }
 
     fn shutdown(&self) -> Result<(), DriverError> {
-        // A home that was bound over itself is released, as peers do; unlike them not a file system that an
-        // administrator has mounted there.
-        let home = self.home.path();
-        if !sys::mount::is_mount_point(home)? {
-            return Ok(());
-        }
-        let below = sys::mount::detached(&self.graph_path)?.stat("overlay")?;
-        let above = Dir::open(home)?.stat_self()?;
-        if below.is_some_and(|below| (below.st_dev, below.st_ino) == (above.st_dev, above.st_ino)) {
-            sys::mount::unmount(home)?;
-        }
-        Ok(())
+        home::release(&self.graph_path, "overlay")
     }
 }
 
