@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::chart::DRIVER;
 use super::cluster::{apply, get, kubectl, list, wait_for};
+use super::events::{self, assert_calm};
 use super::images::{page, site};
 use super::leftovers::{containers, wait_for_volumes};
 use super::pod::Pod;
@@ -56,11 +57,15 @@ fn a_claim_of_an_image_keeps_its_data_over_pods() {
             "nothing is made before the first pod"
         );
         let first = Pod::new("first").claim("site", "content").run();
+        assert_calm(&first);
+        let made = events::first(&get(&["pvc", "content"]), "ProvisioningSucceeded");
+        assert!(made.contains("Successfully provisioned volume"), "{made}");
         assert_eq!(first.shell("cat /site/index.html"), page("claimed"));
         first.shell("echo kept > /site/index.html; rm /site/data/numbers; sync");
         first.delete();
         wait_for_volumes(1);
         let second = Pod::new("second").claim("site", "content").run();
+        assert_calm(&second);
         assert_eq!(
             second.shell("cat /site/index.html; ls /site/data | wc -l"),
             "kept\n0"

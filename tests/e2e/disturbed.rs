@@ -2,6 +2,7 @@
 
 use super::chart::{self, plugin_restarts};
 use super::cluster::{container_id, container_process, kubectl, script, wait_for};
+use super::events::{self, assert_calm};
 use super::images::{page, site};
 use super::leftovers::wait_for_volumes;
 use super::pod::{Pod, Running};
@@ -66,6 +67,7 @@ fn the_plugin_is_killed_while_pods_write() {
         });
         chart::wait_until_ready();
         assert_undisturbed(&pod);
+        assert_calm(&pod);
         let other = Pod::new("newcomer").image("site", &image).run();
         assert_eq!(other.shell("cat /site/index.html"), page("killed"));
         wait_for_volumes(2);
@@ -96,6 +98,7 @@ fn the_daemon_set_is_rolled_while_pods_write() {
         });
         chart::wait_until_ready();
         assert_undisturbed(&pod);
+        assert_calm(&pod);
         let other = Pod::new("newcomer").image("site", &image).run();
         assert_eq!(other.shell("cat /site/index.html"), page("rolled"));
         pod.delete();
@@ -142,7 +145,10 @@ fn the_kubelet_is_restarted_while_pods_write() {
 fn a_pod_is_deleted_by_force() {
     play(|| {
         let pod = writer("victim", &site("forced"));
+        let object = pod.object();
         kubectl(&["delete", "pod", &pod.name, "--force", "--grace-period=0"]).ok();
         wait_for_volumes(0);
+        let warnings = events::warnings(&object);
+        assert!(warnings.is_empty(), "{warnings:#?}");
     });
 }

@@ -96,6 +96,8 @@ impl Pod {
             "spec": {
                 "terminationGracePeriodSeconds": self.grace,
                 "automountServiceAccountToken": false,
+                // The cluster has no DNS, and would warn of that.
+                "dnsPolicy": "Default",
                 "containers": [{
                     "name": "main",
                     "image": BUSYBOX,

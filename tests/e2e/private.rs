@@ -29,6 +29,7 @@ fn the_right_secret_opens_the_registry() {
             .image("site", &image)
             .secret("right")
             .run();
+        events::assert_calm(&pod);
         assert_eq!(pod.shell("cat /site/index.html"), page("private"));
     });
 }

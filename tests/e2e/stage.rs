@@ -47,7 +47,8 @@ pub fn report(text: &str) {
 
 /// Deletes what tests make.
 fn clear() {
-    for kind in ["pods", "persistentvolumeclaims", "secrets"] {
+    // What makes pods goes before them.
+    for kind in ["deployments", "pods", "persistentvolumeclaims", "secrets"] {
         kubectl(&["delete", kind, "--all", "--grace-period=1", "--timeout=60s"]).output();
     }
     let classes = "strata.dev/e2e=true";
