@@ -7,8 +7,8 @@ use clap::{Arg, Command};
 
 use super::definition::{Definition, Flag};
 use super::{
-    check, commit, containers, copy, data, diff, generate, images, layers, mount, node, objects,
-    owners, pull, push, status, uninstall, usage,
+    check, commit, containers, copy, data, dedup, diff, generate, images, layers, mount, node,
+    objects, owners, pull, push, status, uninstall, usage,
 };
 
 /// Flags that every command has, before and after its name.
@@ -52,6 +52,7 @@ const FAMILIES: &[&[Definition]] = &[
     copy::COMMANDS,
     status::COMMANDS,
     check::COMMANDS,
+    dedup::COMMANDS,
     pull::COMMANDS,
     commit::COMMANDS,
     push::COMMANDS,

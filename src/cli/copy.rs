@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{Failure, Outcome, chain};
 use super::grammar::Given;
-use super::output::Output;
+use super::output::{self, Output};
 use crate::archive::copy::{Owner, copy};
 use crate::store::driver::MountOptions;
 use crate::store::{Error, Kind, Store};
@@ -18,11 +18,15 @@ pub(super) const COMMANDS: &[Definition] = &[Definition::peer(
     Run::InStore(run),
 )
 .operands("[layerNameOrID:]/path [...] [layerNameOrID:]/path", 2, MANY)
-.flags(&[&[Flag::value(
-    "chown",
-    Some('o'),
-    "Owner of the copies, as UID[:GID]",
-)]])];
+.flags(&[
+    &[Flag::value(
+        "chown",
+        Some('o'),
+        "Owner of the copies, as UID[:GID]",
+    )],
+    // The peer takes it, and prints nothing all the same.
+    output::JSON,
+])];
 
 /// One operand: a path in a layer, or on this machine.
 struct Place {

@@ -13,7 +13,7 @@ use super::output::{self, Output, Quoted};
 use crate::archive::changes::Kind;
 use crate::archive::compression::Compression;
 use crate::store::Store;
-use crate::sys::File;
+use crate::sys::{Dir, File};
 
 const COMPRESSIONS: &[Flag] = &[
     Flag::switch("bzip2", Some('b'), "Compress with bzip2 (not supported)").alias(&["bz2"]),
@@ -53,6 +53,12 @@ pub(super) const COMMANDS: &[Definition] = &[
     .alias(&["apply-diff"])
     .operands("layerNameOrID", 1, 1)
     .flags(&[input::FILE]),
+    Definition::peer(
+        "applydiff-using-staging-dir",
+        "Make what is in a directory the contents of a layer",
+        Run::InStore(apply_directory),
+    )
+    .operands("layerNameOrID directory", 2, 2),
 ];
 
 /// The compression that was asked for; by default the one that the layer came in.
@@ -136,5 +142,11 @@ fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
 /// `applydiff`.
 fn apply(store: &Store, given: &Given, _: &mut Output) -> Outcome {
     store.apply_diff(given.operand(0), input::open(given)?)?;
+    Ok(0)
+}
+
+/// `applydiff-using-staging-dir`.
+fn apply_directory(store: &Store, given: &Given, _: &mut Output) -> Outcome {
+    store.replace_contents(given.operand(0), &Dir::open(given.operand(1))?)?;
     Ok(0)
 }

@@ -40,7 +40,7 @@ pub(super) const COMMANDS: &[Definition] = &[
         Run::InStore(create_driver),
     )
     .operands("[parentLayerID]", 0, 1)
-    .flags(&[NEW, output::JSON]),
+    .flags(&[NEW, maps::FLAGS, output::JSON]),
     Definition::peer("layers", "List layers", Run::InStore(list)).flags(&[
         &[
             Flag::switch("quick", Some('q'), "Print IDs only"),
@@ -102,7 +102,12 @@ fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
 /// `create-storage-layer`: one that no record speaks of, for whoever looks into drivers.
 fn create_driver(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let id = given.filled("id").map(str::to_owned);
-    let id = store.create_driver_layer(id, given.find_operand(0), given.has("readonly"))?;
+    let id = store.create_driver_layer(
+        id,
+        given.find_operand(0),
+        given.has("readonly"),
+        &maps::wanted(given)?,
+    )?;
     if given.has("json") {
         output.json(&id)?;
     } else {

@@ -9,7 +9,7 @@
 //! | [`session`], [`input`], `maps` | environment, configuration, the store; files and ID mappings that the user names |
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff`, `copy` | commands on all kinds |
-//! | `status`, `check` | commands on the store as a whole |
+//! | `status`, `check`, `dedup` | commands on the store as a whole |
 //! | `duration` | lengths of time as the peer reads them |
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
 //! | `commit` | images of containers |
@@ -25,6 +25,7 @@ mod commit;
 mod containers;
 mod copy;
 mod data;
+mod dedup;
 pub mod definition;
 mod diff;
 mod duration;

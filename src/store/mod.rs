@@ -20,6 +20,7 @@
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
 //! | [`check`] | whether all of it is whole |
+//! | [`dedup`] | equal files share their blocks |
 //! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
 //! | [`unfinished`] | layers that wait for the rest of their image |
 //! | [`driver`] | how layers become directories |
@@ -29,6 +30,7 @@ pub mod check;
 mod closing;
 pub mod config;
 pub mod container;
+pub mod dedup;
 mod deleting;
 mod directories;
 pub mod driver;

@@ -14,10 +14,11 @@
 //! | [`replace`] | replacing a file atomically, and [`Durability`] |
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`xattr`] | extended attributes |
+//! | [`extents`] | where blocks lie, and files that share theirs |
 //! | [`socket`] | Unix sockets that nobody else may connect to |
 //! | [`mount`], [`mount_table`] | mounting: overlays, binds, unmounts; what is mounted where |
 //! | [`id_mapped`] | mounts that show other owners |
-//! | [`tree`] | copying a directory tree |
+//! | [`tree`], [`walk`] | copying a directory tree; walking one |
 //! | [`userns`] | whether this is root of the machine; name spaces for their maps |
 //! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
@@ -26,6 +27,7 @@ pub mod btrfs;
 pub mod cursor;
 pub mod dir;
 pub mod error;
+pub mod extents;
 pub mod fault;
 pub mod file;
 pub mod id_mapped;
@@ -39,6 +41,7 @@ pub mod replace;
 pub mod socket;
 pub mod tree;
 pub mod userns;
+pub mod walk;
 pub mod xattr;
 
 pub use cursor::Cursor;

@@ -214,7 +214,7 @@ impl Store {
         })
     }
 
-    fn unpack_over(
+    pub(super) fn unpack_over(
         &self,
         id: &str,
         diff: impl Read,

@@ -4,6 +4,7 @@ mod copy;
 pub mod diff;
 mod implied;
 pub mod record;
+mod replace;
 pub mod stage;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::driver::PrepareOptions;
 use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
-use super::id_map::WantedMaps;
+use super::id_map::{IdMappings, WantedMaps};
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
@@ -146,7 +147,8 @@ impl Store {
         })
     }
 
-    /// Creates a layer of the driver that has no record, over one that has or has not; its ID.
+    /// Creates a layer of the driver that has no record, over one that has or has not; its ID. Of the mappings only the
+    /// owner of its root is seen.
     ///
     /// # Errors
     /// When the ID is taken or no name for a directory, the parent is missing, or something can't be
@@ -156,16 +158,21 @@ impl Store {
         id: Option<String>,
         parent: Option<&str>,
         is_read_only: bool,
+        mappings: &WantedMaps,
     ) -> Result<String, Error> {
         let id = id.unwrap_or_else(id::random);
         if !id::is_safe(&id) {
             return Err(Error::InvalidId(id));
         }
-        let options = PrepareOptions {
+        let mappings = mappings.resolve(&IdMappings::default());
+        let mut options = PrepareOptions {
             read_write: !is_read_only,
             durable: true,
             ..PrepareOptions::default()
         };
+        if !mappings.is_empty() {
+            options.root = mappings.root()?;
+        }
         let staged = self.0.stage_empty(parent, &options)?;
         self.write(Scope::LAYERS, move |transaction| {
             let driver = &transaction.store.driver;

@@ -6,6 +6,7 @@ mod grammar;
 mod images;
 mod opening;
 mod pull;
+mod staging_dir;
 mod store;
 
 use std::process::{Command, Output};
