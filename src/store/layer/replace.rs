@@ -49,6 +49,7 @@ impl Store {
             )));
         }
         let id = found.id.clone();
+        let owners_below = self.side(&found)?.owners.below;
         let store = self.clone();
         self.write(Scope::LAYERS, move |transaction| {
             let mut record = transaction.mark_incomplete(&id)?;
@@ -56,7 +57,7 @@ impl Store {
             let result = contents
                 .remove_contents()
                 .map_err(Error::from)
-                .and_then(|()| store.unpack_over(&id, archive, &record.mappings()));
+                .and_then(|()| store.unpack_over(&id, archive, &record.mappings(), &owners_below));
             // The archive was needed until here.
             drop(entry);
             // Whatever came of it, the layer is whole again as far as peers are concerned.
