@@ -55,7 +55,7 @@ fn create(store: &Store, given: &Given, output: &mut Output) -> Outcome {
             metadata: input::metadata(given)?,
             mappings: maps::wanted(given)?,
             is_volatile,
-            in_volatile_files: is_volatile || store.config().is_transient,
+            in_volatile_files: is_volatile,
             is_durable: !is_volatile,
             ..NewContainer::default()
         })

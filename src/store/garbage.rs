@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::Store;
 use super::error::Error;
 use super::id;
+use super::layer::record::LayerRecord;
+use super::opening::LAYER_FILES;
 use super::row::Record;
+use super::table::Table;
 use super::transaction::{Edit, Scope, Transaction};
+use super::{Inner, Store};
 use crate::sys::Dir;
 
 /// What was removed.
@@ -45,11 +48,27 @@ impl Store {
     }
 }
 
+impl Inner {
+    /// The layers of volatile containers that belong to whoever opens the store the other way, transient or not.
+    ///
+    /// LOCKS: layers.
+    pub(super) fn volatile_layers_elsewhere(&self) -> Result<HashSet<String>, Error> {
+        let name = LAYER_FILES[1];
+        let dir = &self.other_volatile_layers;
+        let mut table = Table::<LayerRecord>::default();
+        if let Some(text) = dir.find(name)? {
+            table.absorb(0, &dir.path().join(name), text)?;
+        }
+        Ok(table.iter().map(|row| row.id().to_owned()).collect())
+    }
+}
+
 impl Transaction<'_> {
     fn collect_garbage(&mut self, used: &HashSet<String>) -> Result<Garbage, Error> {
         let store = self.store;
         let mut garbage = Garbage::default();
-        let layers = ids(self.layers());
+        let mut layers = ids(self.layers());
+        layers.extend(store.volatile_layers_elsewhere()?);
         for id in store.driver.list()? {
             if !layers.contains(&id) && !used.contains(&id) {
                 self.discard_layer(&id)?;

@@ -8,6 +8,7 @@
 //! <graph root>/strata/                 ours: staging/, spare/, uuid
 //! <run root>/<driver>-layers/          mountpoints.json, mountpoints.lock
 //! <run root>/<driver>-containers/<id>/ run directories of containers
+//! <run root>/<driver>-*/volatile-*.json volatile records of a transient store
 //! ```
 //!
 //! | File | What |
@@ -109,6 +110,8 @@ struct Inner {
     containers: TableFile<ContainerRecord>,
     /// `<run root>/<driver>-containers`.
     container_run: Dir,
+    /// Where volatile layers are recorded when the store is opened the other way, transient or not.
+    other_volatile_layers: Dir,
     /// `<run root>/<driver>-images`: made when first needed.
     image_run: PathBuf,
     /// Additional image stores, in configured order.

@@ -8,7 +8,7 @@ use super::driver::{self, Driver, DriverError, DriverKind, Roots};
 use super::error::Error;
 use super::read_only::ReadOnlyStore;
 use super::staging::Staging;
-use super::table_file::TableFile;
+use super::table_file::{Place, TableFile};
 use super::writer::Writer;
 use super::{Inner, Store};
 use crate::digest;
@@ -20,7 +20,7 @@ use crate::sys::{self, Dir};
 pub(super) const LAYER_FILES: &[&str] = &["layers.json", "volatile-layers.json"];
 pub(super) const IMAGE_FILES: &[&str] = &["images.json"];
 const CONTAINER_FILES: &[&str] = &["containers.json", "volatile-containers.json"];
-const MOUNT_FILES: &[&str] = &["mountpoints.json"];
+const MOUNT_FILE: &str = "mountpoints.json";
 
 /// The lock that shutdowns and mounts in the driver home take, in the graph root.
 pub(super) const GRAPH_LOCK: &str = "storage.lock";
@@ -132,41 +132,63 @@ impl Store {
             others.extend(ReadOnlyStore::open(&root, name)?);
         }
         let folder = |root: &Dir, kind: &str| root.ensure_dir(format!("{name}-{kind}"), 0o700);
+        // Beside a graph root on the same full disk the tables in the run root need a spare as well.
+        let run_spares = run.ensure_dir("strata", 0o700)?;
+        let place = |dir: &Dir, name: &'static str, spares: &Dir| -> Result<Place, Error> {
+            Ok(Place {
+                dir: dir.try_clone()?,
+                name,
+                spares: Some(spares.try_clone()?),
+            })
+        };
+        let layer_dir = folder(&graph, "layers")?;
+        let layer_run = folder(&run, "layers")?;
+        let container_dir = folder(&graph, "containers")?;
+        let container_run = folder(&run, "containers")?;
+        // In a transient store what is volatile ends with the boot, and containers are locked where they end.
+        let ((volatile_layers, other_layers), volatile_containers, volatile_spares) =
+            match config.is_transient {
+                true => ((&layer_run, &layer_dir), &container_run, &run_spares),
+                false => ((&layer_dir, &layer_run), &container_dir, &spares),
+            };
+        let image_dir = folder(&graph, "images")?;
         let layers = TableFile::new(
-            folder(&graph, "layers")?,
-            "layers.lock",
-            LAYER_FILES,
-            Some(spares.try_clone()?),
+            layer_dir.try_clone()?,
+            (layer_dir.try_clone()?, "layers.lock"),
+            vec![
+                place(&layer_dir, LAYER_FILES[0], &spares)?,
+                place(volatile_layers, LAYER_FILES[1], volatile_spares)?,
+            ],
             Durability::Atomic,
         );
         let images = TableFile::new(
-            folder(&graph, "images")?,
-            "images.lock",
-            IMAGE_FILES,
-            Some(spares.try_clone()?),
+            image_dir.try_clone()?,
+            (image_dir.try_clone()?, "images.lock"),
+            vec![place(&image_dir, IMAGE_FILES[0], &spares)?],
             Durability::Atomic,
         );
         let containers = TableFile::new(
-            folder(&graph, "containers")?,
-            "containers.lock",
-            CONTAINER_FILES,
-            Some(spares),
+            container_dir.try_clone()?,
+            (volatile_containers.try_clone()?, "containers.lock"),
+            vec![
+                place(&container_dir, CONTAINER_FILES[0], &spares)?,
+                place(volatile_containers, CONTAINER_FILES[1], volatile_spares)?,
+            ],
             Durability::Atomic,
         );
-        // Beside a graph root on the same full disk the table of mounts needs a spare as well.
-        let run_spares = run.ensure_dir("strata", 0o700)?;
         let mounts = TableFile::new(
-            folder(&run, "layers")?,
-            "mountpoints.lock",
-            MOUNT_FILES,
-            Some(run_spares),
+            layer_run.try_clone()?,
+            (layer_run.try_clone()?, "mountpoints.lock"),
+            vec![place(&layer_run, MOUNT_FILE, &run_spares)?],
             Durability::None,
         );
+        let other_volatile_layers = other_layers.try_clone()?;
         let staging = Staging::new(own.ensure_dir("staging", 0o700)?);
         staging.reserve();
         let image_run = config.run_root.join(format!("{name}-images"));
         let inner = Inner {
-            container_run: folder(&run, "containers")?,
+            container_run,
+            other_volatile_layers,
             image_run,
             staging,
             driver,

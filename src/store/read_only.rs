@@ -28,13 +28,15 @@ impl ReadOnlyStore {
         let Some(layers) = root.find_dir(format!("{name}-layers"))? else {
             return Ok(None);
         };
-        let layers = TableFile::read_only(layers, "layers.lock", LAYER_FILES);
+        let layers = TableFile::read_only(layers, "layers.lock", LAYER_FILES)?;
         let images = match root.find_dir(format!("{name}-images"))? {
             None => None,
             Some(dir) => {
                 let has_lock = dir.stat("images.lock")?.is_some()
                     || dir.ensure_file("images.lock", 0o644).is_ok();
-                has_lock.then(|| TableFile::read_only(dir, "images.lock", IMAGE_FILES))
+                has_lock
+                    .then(|| TableFile::read_only(dir, "images.lock", IMAGE_FILES))
+                    .transpose()?
             }
         };
         Ok(Some(Self {

@@ -11,14 +11,32 @@ use super::table::Table;
 use crate::sys::record_lock::{Access, RecordLock};
 use crate::sys::{Dir, Durability, FileIdentity, StagedFile};
 
+/// At most so many files hold one table.
+pub const MAX_FILES: usize = 2;
+
+/// Which files of a table are meant.
+pub type Marked = [bool; MAX_FILES];
+
+/// A file of a table.
+#[derive(Debug)]
+pub struct Place {
+    /// Its folder.
+    pub dir: Dir,
+    /// Its name.
+    pub name: &'static str,
+    /// Where a spare for a full disk lies; none for read-only stores.
+    pub spares: Option<Dir>,
+}
+
 /// One kind of record of one store.
 #[derive(Debug)]
 pub struct TableFile<R> {
+    /// Where the records' own folders are.
     dir: Dir,
+    /// Where the lock file is.
+    lock_dir: Dir,
     lock: &'static str,
-    files: &'static [&'static str],
-    /// Where spares for full disks lie; none for read-only stores.
-    spares: Option<Dir>,
+    places: Vec<Place>,
     /// Of each saved file; the names are made durable by whoever promised it.
     durability: Durability,
     is_read_only: bool,
@@ -58,43 +76,54 @@ impl<R> TableFile<R> {
 }
 
 impl<R: Record> TableFile<R> {
-    /// A table in `dir`. `files` are read in order; the first is where records go by default.
+    /// A table of records with folders in `dir`, guarded by the file `lock` in `lock_dir`. The files at `places` are read
+    /// in order; the first is where records go by default.
     pub fn new(
         dir: Dir,
-        lock: &'static str,
-        files: &'static [&'static str],
-        spares: Option<Dir>,
+        (lock_dir, lock): (Dir, &'static str),
+        places: Vec<Place>,
         durability: Durability,
     ) -> Self {
-        let table = Self::read_only(dir, lock, files);
-        Self {
-            spares,
-            durability,
-            is_read_only: false,
-            ..table
-        }
-    }
-
-    /// A table of a store that we may only read.
-    pub fn read_only(dir: Dir, lock: &'static str, files: &'static [&'static str]) -> Self {
+        assert!(places.len() <= MAX_FILES, "a table has few files");
         let state = State {
             table: Arc::default(),
             token: None,
-            identities: vec![None; files.len()],
+            identities: vec![None; places.len()],
             has_conflicts: false,
         };
         Self {
             dir,
+            lock_dir,
             lock,
-            files,
-            spares: None,
-            durability: Durability::Atomic,
-            is_read_only: true,
+            places,
+            durability,
+            is_read_only: false,
             state: RwLock::new(state),
         }
     }
 
-    /// The folder of the files.
+    /// A table of a store that we may only read, all of it in `dir`.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn read_only(dir: Dir, lock: &'static str, files: &[&'static str]) -> Result<Self, Error> {
+        let place = |name: &&'static str| -> Result<Place, Error> {
+            Ok(Place {
+                dir: dir.try_clone()?,
+                name,
+                spares: None,
+            })
+        };
+        let places = files.iter().map(place).collect::<Result<_, _>>()?;
+        let lock = (dir.try_clone()?, lock);
+        let table = Self::new(dir, lock, places, Durability::Atomic);
+        Ok(Self {
+            is_read_only: true,
+            ..table
+        })
+    }
+
+    /// The folder in which records have theirs.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
@@ -131,7 +160,7 @@ impl<R: Record> TableFile<R> {
     pub fn put(&self, record: R, file: usize) -> Result<(), Error> {
         let put = self.change(|table| table.put(record, file));
         put.map_err(|source| Error::Load {
-            path: self.dir.path().join(Path::new(self.files[0])),
+            path: self.places[0].dir.path().join(self.places[0].name),
             source: Arc::new(source),
         })
     }
@@ -148,20 +177,20 @@ impl<R: Record> TableFile<R> {
     /// by the next call.
     pub fn enter(&self, access: Access) -> Result<RecordLock, Error> {
         let lock = if self.is_read_only {
-            match RecordLock::acquire_read_only(&self.dir, self.lock) {
+            match RecordLock::acquire_read_only(&self.lock_dir, self.lock) {
                 Err(error) if error.is_not_found() => {
-                    RecordLock::acquire(&self.dir, self.lock, Access::Shared)?
+                    RecordLock::acquire(&self.lock_dir, self.lock, Access::Shared)?
                 }
                 result => result?,
             }
         } else {
-            RecordLock::acquire(&self.dir, self.lock, access)?
+            RecordLock::acquire(&self.lock_dir, self.lock, access)?
         };
         let token = LastWrite::read(&lock)?;
         let identities = self
-            .files
+            .places
             .iter()
-            .map(|file| self.dir.identity(file))
+            .map(|place| place.dir.identity(place.name))
             .collect::<Result<Vec<_>, _>>()?;
         {
             let state = self.state();
@@ -171,12 +200,12 @@ impl<R: Record> TableFile<R> {
         }
         let mut table = Table::default();
         let mut has_conflicts = false;
-        for (number, file) in self.files.iter().enumerate() {
+        for (number, place) in self.places.iter().enumerate() {
             if identities[number].is_none() {
                 continue;
             }
-            let text = self.dir.find(file)?.unwrap_or_default();
-            let path = self.dir.path().join(Path::new(file));
+            let text = place.dir.find(place.name)?.unwrap_or_default();
+            let path = place.dir.path().join(Path::new(place.name));
             has_conflicts |= table.absorb(number, &path, text)?.has_conflicts;
         }
         *self.state_mut() = State {
@@ -235,10 +264,10 @@ impl<R: Record> TableFile<R> {
     /// the first sync pays for all. What can't be written now is left to [`TableFile::save`].
     pub fn write_ahead(&self, dirty: &[bool]) -> Ahead<'_> {
         let mut ahead = Ahead::default();
-        for (number, file) in self.files.iter().enumerate() {
+        for (number, place) in self.places.iter().enumerate() {
             if dirty.get(number).copied().unwrap_or(false) {
                 let table = Arc::clone(&self.state().table);
-                let staged = self.dir.stage_file(file, &table.pieces(number));
+                let staged = place.dir.stage_file(place.name, &table.pieces(number));
                 let staged = staged.and_then(|staged| {
                     staged.start_writeback()?;
                     Ok(staged)
@@ -246,11 +275,24 @@ impl<R: Record> TableFile<R> {
                 match staged {
                     Ok(staged) => ahead.0.push((number, staged)),
                     // Most likely a full disk: the save has a spare for that, or reports it.
-                    Err(error) => tracing::debug!(file, %error, "not written ahead"),
+                    Err(error) => tracing::debug!(file = place.name, %error, "not written ahead"),
                 }
             }
         }
         ahead
+    }
+
+    /// Makes the names of these files survive a loss of power.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub fn sync(&self, saved: &[bool]) -> Result<(), Error> {
+        for (place, saved) in self.places.iter().zip(saved) {
+            if *saved {
+                place.dir.sync()?;
+            }
+        }
+        Ok(())
     }
 
     /// Saves the files whose `dirty` is set: those written ahead as they were then.
@@ -272,26 +314,27 @@ impl<R: Record> TableFile<R> {
         let token = LastWrite::stamp(lock)?;
         // Set again only when all is saved: a failure makes the next user load what is on disk.
         self.state_mut().token = None;
-        for (number, file) in self.files.iter().enumerate() {
+        for (number, place) in self.places.iter().enumerate() {
             if !dirty.get(number).copied().unwrap_or(false) {
                 continue;
             }
-            let identity = match (ahead.take(number), &self.spares) {
-                (Some(staged), _) => staged.publish(file, self.durability)?,
+            let Place { dir, name, spares } = place;
+            let identity = match (ahead.take(number), spares) {
+                (Some(staged), _) => staged.publish(name, self.durability)?,
                 (None, Some(spares)) => {
                     let table = Arc::clone(&self.state().table);
                     let pieces = table.pieces(number);
-                    spare::replace(&self.dir, file, &pieces, self.durability, spares)?
+                    spare::replace(dir, name, &pieces, self.durability, spares)?
                 }
                 (None, None) => {
                     let table = Arc::clone(&self.state().table);
-                    let staged = self.dir.stage_file(file, &table.pieces(number))?;
-                    staged.publish(file, self.durability)?
+                    let staged = dir.stage_file(name, &table.pieces(number))?;
+                    staged.publish(name, self.durability)?
                 }
             };
-            if let Some(spares) = &self.spares {
+            if let Some(spares) = spares {
                 let len = usize::try_from(identity.size).unwrap_or(usize::MAX);
-                spare::keep(file, len, spares);
+                spare::keep(name, len, spares);
             }
             self.state_mut().identities[number] = Some(identity);
         }

@@ -15,7 +15,7 @@ use super::mounts::MountRecord;
 use super::row::{Record, Row};
 use super::staging;
 use super::table::Table;
-use super::table_file::{Ahead, TableFile};
+use super::table_file::{Ahead, MAX_FILES, Marked, TableFile};
 use crate::sys::record_lock::{Access, RecordLock};
 
 /// Which kinds a change locks.
@@ -70,9 +70,9 @@ impl Scope {
 pub struct Edit<'a, R> {
     file: &'a TableFile<R>,
     lock: RecordLock,
-    dirty: [bool; 2],
+    dirty: Marked,
     /// Files that this transaction has written.
-    saved: [bool; 2],
+    saved: Marked,
     has_additions: bool,
     has_removals: bool,
     /// Removed rows that stay in the file until what points at them is saved.
@@ -99,8 +99,8 @@ impl<'a, R: Record> Edit<'a, R> {
         Ok(Self {
             file,
             lock,
-            dirty: [has_conflicts; 2],
-            saved: [false; 2],
+            dirty: [has_conflicts; MAX_FILES],
+            saved: [false; MAX_FILES],
             has_additions: false,
             has_removals: false,
             removed: Vec::new(),
@@ -182,8 +182,14 @@ impl<'a, R: Record> Edit<'a, R> {
         Ok(())
     }
 
-    fn used_files(&self) -> [bool; 2] {
-        self.look(|table| [0, 1].map(|file| self.dirty[file] || table.has_rows_in(file)))
+    fn used_files(&self) -> Marked {
+        let mut used = self.dirty;
+        self.look(|table| {
+            for (file, used) in used.iter_mut().enumerate() {
+                *used |= table.has_rows_in(file);
+            }
+        });
+        used
     }
 
     /// Takes the record out.
@@ -213,7 +219,7 @@ impl<'a, R: Record> Edit<'a, R> {
             // synced, or the second file not be written), and is then taken back like one that succeeded.
             self.note_saved();
             self.file.save(&self.lock, &self.dirty, &mut ahead)?;
-            self.dirty = [false; 2];
+            self.dirty = [false; MAX_FILES];
         }
         Ok(())
     }
@@ -235,10 +241,7 @@ impl<'a, R: Record> Edit<'a, R> {
 
     /// Makes what was saved survive a loss of power.
     fn sync(&self) -> Result<(), Error> {
-        if self.saved.contains(&true) {
-            self.file.dir().sync()?;
-        }
-        Ok(())
+        self.file.sync(&self.saved)
     }
 
     /// The first half of a save, when records of other kinds will point at what is added: with the
@@ -294,7 +297,7 @@ impl<'a, R: Record> Edit<'a, R> {
 #[derive(Debug)]
 struct Mark {
     journal: usize,
-    dirty: [bool; 2],
+    dirty: Marked,
     has_additions: bool,
     has_removals: bool,
     removed: usize,

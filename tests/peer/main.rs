@@ -13,6 +13,7 @@
 mod support;
 
 mod archive;
+mod beside;
 mod btrfs;
 mod checking;
 mod cli;

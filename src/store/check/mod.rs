@@ -164,8 +164,9 @@ impl Store {
     fn unrecorded_layers(&self) -> Result<Vec<String>, Error> {
         let driver = self.driver();
         let mut found = self.0.layers.read(|table| -> Result<Vec<String>, Error> {
+            let elsewhere = self.0.volatile_layers_elsewhere()?;
             let mut ids = driver.list()?;
-            ids.retain(|id| table.find_id(id).is_none());
+            ids.retain(|id| table.find_id(id).is_none() && !elsewhere.contains(id));
             Ok(ids)
         })??;
         found.sort();

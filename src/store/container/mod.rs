@@ -104,7 +104,12 @@ impl Store {
     /// # Errors
     /// When the ID or a name is taken, the image is unknown, or something can't be written; nothing is
     /// left. When only the mount asked for fails, the container stays.
-    pub fn create_container(&self, new: NewContainer) -> Result<Arc<ContainerRecord>, Error> {
+    pub fn create_container(&self, mut new: NewContainer) -> Result<Arc<ContainerRecord>, Error> {
+        if self.0.config.is_transient {
+            new.is_volatile = true;
+            new.in_volatile_files = true;
+            new.is_durable = false;
+        }
         let id = new.id.clone().unwrap_or_else(id::random);
         if !id::is_safe(&id) {
             return Err(Error::InvalidId(id));
