@@ -1,4 +1,5 @@
-//! One cycle create-container, mount, unmount, delete as four processes, against the newest peer.
+//! One cycle create-container, mount, unmount, delete as four processes, against the newest peer, in stores of
+//! three sizes; what else is measured in them is in [`library`] and [`lists`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -9,7 +10,7 @@ use super::numbers::{Promise, Samples, Table};
 use super::support::image;
 use super::support::scratch::Scratch;
 use super::support::tool::{self, Tool};
-use super::{Extent, binary, lists};
+use super::{Extent, binary, library, lists};
 
 #[derive(Debug)]
 pub struct Side {
@@ -130,7 +131,7 @@ pub fn measure(extent: Extent, table: &mut Table) {
     assert_eq!(seen, peer.look(), "both mount the same files");
 
     let [some, many] = extent.containers;
-    for (count, promise) in [(0, 2.5), (some, 4.0), (many, 10.0)] {
+    for (count, promise, inside) in [(0, 2.5, 2.0), (some, 4.0, 3.0), (many, 10.0, 7.0)] {
         ours.populate(count);
         peer.populate(count);
         synced.populate(count);
@@ -173,6 +174,11 @@ pub fn measure(extent: Extent, table: &mut Table) {
                 Some(("containers-storage 1.65", peer.samples.percentile(percent))),
                 promise,
             );
+        }
+        let sides = [&ours, &peer, &synced].map(|side| (&*side.folder, &*side.image));
+        library::cycles(sides, count, pairs, inside, table);
+        if count == 0 {
+            library::crowd([sides[0], sides[1]], extent, table);
         }
     }
     lists::measure(extent, &ours, &peer, table);

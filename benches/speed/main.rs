@@ -6,6 +6,7 @@
 //! | [`floor`] | what the kernel alone takes for a publish and an unpublish |
 //! | [`volumes`] | publish and unpublish over gRPC; many clients; the plugin at rest |
 //! | [`cycle`] | create-container, mount, unmount, delete as four processes |
+//! | [`library`], [`member`] | the same inside one process; many processes at once |
 //! | [`lists`] | what commands that only look take in a large store, in time and memory |
 //! | [`memory`] | the most that a program used |
 //! | [`import`] | a large OCI layout into the store |
@@ -28,7 +29,9 @@ mod support;
 mod cycle;
 mod floor;
 mod import;
+mod library;
 mod lists;
+mod member;
 mod memory;
 mod numbers;
 mod volumes;
@@ -56,6 +59,9 @@ struct Extent {
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let Some((member::ROLE, rest)) = arguments.split_first().map(|(a, b)| (&**a, b)) {
+        return member::run(rest);
+    }
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     support::tool::require_root();
     let extent = if has("quick") {

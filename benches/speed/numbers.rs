@@ -12,8 +12,13 @@ impl Samples {
     pub fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        self.0.push(start.elapsed());
+        self.add(start.elapsed());
         result
+    }
+
+    /// Keeps what somebody else has timed.
+    pub fn add(&mut self, took: Duration) {
+        self.0.push(took);
     }
 
     /// The value below which `percent` of the samples lie, in milliseconds.
