@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 
 use super::definition::{Definition, Flag};
 use super::{
-    check, commit, containers, copy, data, dedup, diff, generate, images, layers, mount, node,
+    check, commit, containers, copy, data, dedup, diff, du, generate, images, layers, mount, node,
     objects, owners, pull, push, status, uninstall, usage,
 };
 
@@ -53,6 +53,7 @@ const FAMILIES: &[&[Definition]] = &[
     status::COMMANDS,
     check::COMMANDS,
     dedup::COMMANDS,
+    du::COMMANDS,
     pull::COMMANDS,
     commit::COMMANDS,
     push::COMMANDS,

@@ -10,6 +10,7 @@
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff`, `copy` | commands on all kinds |
 //! | `status`, `check`, `dedup` | commands on the store as a whole |
+//! | `du`, `picture` | who uses the space, and pictures of it |
 //! | `duration` | lengths of time as the peer reads them |
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
 //! | `commit` | images of containers |
@@ -28,6 +29,7 @@ mod data;
 mod dedup;
 pub mod definition;
 mod diff;
+mod du;
 mod duration;
 pub mod failure;
 pub mod generate;
@@ -41,6 +43,7 @@ mod node;
 mod objects;
 pub mod output;
 mod owners;
+mod picture;
 mod progress;
 mod pull;
 mod push;

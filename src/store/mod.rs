@@ -21,7 +21,7 @@
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
 //! | [`check`] | whether all of it is whole |
-//! | [`dedup`] | equal files share their blocks |
+//! | [`usage`], [`dedup`] | who uses the space; equal files share their blocks |
 //! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
 //! | [`unfinished`] | layers that wait for the rest of their image |
 //! | [`driver`] | how layers become directories |
@@ -62,6 +62,7 @@ mod table_file;
 pub mod time;
 mod transaction;
 mod unfinished;
+pub mod usage;
 pub mod view;
 mod writer;
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
 
-use super::{Error, File, fault};
+use super::{Dir, Error, File, fault};
 
 /// `_IOWR('f', 11, struct fiemap)`.
 const FIEMAP: libc::Ioctl = 0xc020_660b_u32 as libc::Ioctl;
@@ -43,6 +43,22 @@ pub enum Sharing {
     Differs,
     /// The file system shares no blocks.
     Unsupported,
+}
+
+/// File systems whose files can share blocks: xfs, btrfs, bcachefs, OCFS2.
+const SHARING: [u32; 4] = [0x5846_5342, 0x9123_683e, 0xca45_1a4e, 0x7461_636f];
+
+impl Dir {
+    /// True when files here may share blocks, so that it is worth asking.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    pub fn may_share_blocks(&self) -> Result<bool, Error> {
+        let found = rustix::fs::fstatfs(self.as_fd());
+        let found = found.map_err(|error| Error::new("stat", self.path(), error))?;
+        // The numbers are 32 bits wide wherever the kernel's type is wider.
+        Ok(SHARING.contains(&(found.f_type as u32)))
+    }
 }
 
 #[repr(C)]
@@ -186,7 +202,6 @@ impl File {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Dir;
     use super::*;
 
     #[test]

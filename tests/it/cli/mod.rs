@@ -8,6 +8,7 @@ mod opening;
 mod pull;
 mod staging_dir;
 mod store;
+mod usage;
 
 use std::process::{Command, Output};
 
