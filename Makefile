@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test torture e2e cluster cluster-down peer vm-test vagrant-run vagrant-test check bench all fmt
+.PHONY: help run binary image test torture e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ vm-test: ## Runs tests in a virtual machine with Debian's kernel: quotas, cgroup
 	@scripts/install vm
 	@scripts/run-vm-tests
 
+vm-guards: ## Shows that the tests of lost power notice a missing sync
+	@scripts/install vm
+	@scripts/run-vm-tests guards
+
 vagrant-run: ## Builds the binary and the tests here, on Debian 12 as there, and runs them in the machine that `vagrant up` has made
 	@scripts/vagrant-run
 
@@ -69,9 +73,10 @@ bench: ## Measures against the bare system calls and the peers, and prints the t
 	@scripts/run-bench $(BENCH)
 
 all: export VM_ROUNDS ?= 12
+all: export VM_POINTS ?= every
 all: export VM_TIMEOUT ?= 1800
 all: export TORTURE_WITHOUT ?= layers.lock,images.lock,containers.lock
-all: check test vm-test vagrant-test bench ## All of the above, whole
+all: check test vm-test vm-guards vagrant-test bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::place;
 use crate::support::tool::Tool;
 
 /// The file systems that stores are tried on.
@@ -63,13 +64,33 @@ impl Kind {
         tool.arg(self.device()).ok();
     }
 
+    /// Makes a plain one, of so many bytes.
+    pub fn make_small(self, size: u64) {
+        let size = size / 1024;
+        match self {
+            Self::Ext4 => Tool::new("mkfs.ext4")
+                .args(["-q", "-F"])
+                .arg(self.device())
+                .arg(format!("{size}k")),
+            Self::Xfs => Tool::new("mkfs.xfs")
+                .args(["-q", "-f", "-K", "-d", &format!("size={size}k")])
+                .arg(self.device()),
+        }
+        .ok();
+    }
+
     /// Mounts it at `/disk/NAME`, with project quotas in force.
     pub fn mount(self) -> PathBuf {
-        let folder = Path::new("/disk").join(self.name());
+        self.mount_with(&self.device(), "prjquota")
+    }
+
+    /// Mounts what is on `device` there.
+    pub fn mount_with(self, device: &Path, options: &str) -> PathBuf {
+        let folder = place::at("/disk").join(self.name());
         fs::create_dir_all(&folder).expect("a mount point can be made");
         Tool::new("mount")
-            .args(["-t", self.name(), "-o", "prjquota"])
-            .arg(self.device())
+            .args(["-t", self.name(), "-o", options])
+            .arg(device)
             .arg(&folder)
             .ok();
         folder

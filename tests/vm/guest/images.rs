@@ -5,12 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::chance::Chance;
+use super::place;
 use crate::support::image::{self, Compression, Layer};
 use crate::support::registry::Registry;
 use crate::support::tool::Tool;
 
 /// On the guest's root file system, which is thrown away with the guest.
-const FOLDER: &str = "/var/lib/strata-test";
+fn folder() -> PathBuf {
+    place::at("/var/lib/strata-test")
+}
+
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 const LAYERS: u64 = 4;
@@ -40,17 +44,17 @@ pub fn in_layout(number: u32) -> String {
 }
 
 fn layout(name: &str) -> PathBuf {
-    Path::new(FOLDER).join(name)
+    folder().join(name)
 }
 
 /// Starts the registry, with all that it was given in earlier boots.
 pub fn registry() -> Registry {
-    Registry::start_at(&Path::new(FOLDER).join("registry"), ADDRESS)
+    Registry::start_at(&folder().join("registry"), ADDRESS)
 }
 
 /// Makes all images: `count` large ones in the registry, and as many in layouts.
 pub fn make(registry: &Registry, count: u32) {
-    fs::create_dir_all(FOLDER).expect("a folder for images can be made");
+    fs::create_dir_all(folder()).expect("a folder for images can be made");
     let site = layout("site");
     image::write_busybox_layout(&site, "one");
     registry.push(&site, "test/site", "one");

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk::Kind;
+use super::place;
 use super::power;
+use super::power_loss::mark::Marks;
+use super::power_loss::objects::Object;
 
 /// A claim's volume whose creation was acknowledged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,36 +47,56 @@ pub struct Ledger {
     /// Names of claims that were asked for.
     pub wanted: Vec<String>,
     pub inline: Vec<Inline>,
+    /// Inline volumes that are gone. Nothing of that is synced: a cut may bring them back, and what the kubelet knew of
+    /// their end is then forgotten too, so that it asks again.
+    #[serde(default)]
+    pub ended: Vec<Inline>,
     pub pulls: Vec<Pull>,
+    /// What commands have made in a store of their own.
+    #[serde(default)]
+    pub objects: Vec<Object>,
     #[serde(skip)]
-    file: PathBuf,
+    keeper: Keeper,
+}
+
+/// Who keeps a ledger.
+#[derive(Clone, Debug, Default)]
+enum Keeper {
+    #[default]
+    Nobody,
+    File(PathBuf),
+    Log(Marks),
 }
 
 impl Ledger {
     /// The ledger of a disk, as it was saved last.
     pub fn open(kind: Kind) -> Self {
-        let file = Path::new("/out").join(format!("ledger-{}.json", kind.name()));
+        let file = place::at("/out").join(format!("ledger-{}.json", kind.name()));
         let mut ledger: Self = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).expect("the ledger is whole"),
             Err(_) => Self::default(),
         };
-        ledger.file = file;
+        ledger.keeper = Keeper::File(file);
         ledger
+    }
+
+    /// An empty one, whose changes are marks in the log of its disk.
+    pub fn in_log(marks: Marks) -> Self {
+        Self {
+            keeper: Keeper::Log(marks),
+            ..Self::default()
+        }
     }
 
     /// Changes it; durable when this returns.
     pub fn note<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
         let result = change(self);
-        let new = self.file.with_extension("new");
         let bytes = serde_json::to_vec(self).expect("a ledger is JSON");
-        File::create(&new)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&new, &self.file))
-            .and_then(|()| power::sync_folder(Path::new("/out")))
-            .expect("the ledger can be saved");
+        match &self.keeper {
+            Keeper::Nobody => {}
+            Keeper::Log(marks) => marks.write(&bytes),
+            Keeper::File(file) => replace(file, &bytes),
+        }
         result
     }
 
@@ -84,4 +107,16 @@ impl Ledger {
             .find(|claim| claim.name == name)
             .unwrap_or_else(|| panic!("no claim {name} was acknowledged"))
     }
+}
+
+fn replace(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    File::create(&new)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| power::sync_folder(path.parent().expect("a file is in a folder")))
+        .expect("the ledger can be saved");
 }

@@ -101,7 +101,7 @@ fn work(round: u32) -> &'static str {
 }
 
 /// Does the same on all nodes at once; one result each.
-fn on_each(nodes: &mut [Node], name: &str, step: impl Fn(&mut Node) + Sync) -> bool {
+pub fn on_each(nodes: &mut [Node], name: &str, step: impl Fn(&mut Node) + Sync) -> bool {
     std::thread::scope(|scope| {
         let running: Vec<_> = nodes
             .iter_mut()
@@ -125,7 +125,8 @@ fn on_each(nodes: &mut [Node], name: &str, step: impl Fn(&mut Node) + Sync) -> b
     })
 }
 
-const KEPT: &str = "kept";
+/// The claim that stays.
+pub const KEPT: &str = "kept";
 
 /// A claim's volume and two inline ones, written to.
 fn begin(node: &mut Node) {
@@ -164,7 +165,7 @@ fn use_again(node: &mut Node, fate: Fate) {
 
 /// What was asked for before the cut succeeds now; then everything is taken away but one claim, and nothing else is
 /// left. The newest peer agrees.
-fn after_a_cut(node: &mut Node) {
+pub fn after_a_cut(node: &mut Node) {
     find_again(node, Fate::Torn);
     for name in node.ledger.wanted.clone() {
         let claim = node.create_claim(&name);
@@ -173,10 +174,14 @@ fn after_a_cut(node: &mut Node) {
     for pull in node.ledger.pulls.clone() {
         node.repeat(&pull);
     }
-    for inline in node.ledger.inline.clone() {
-        node.unpublish(&node.inline(&inline));
+    let ended = node.ledger.ended.iter();
+    for inline in node.ledger.inline.iter().chain(ended) {
+        node.unpublish(&node.inline(inline));
     }
-    node.ledger.note(|ledger| ledger.inline.clear());
+    node.ledger.note(|ledger| {
+        ledger.inline.clear();
+        ledger.ended.clear();
+    });
     for claim in node.ledger.claims.clone() {
         if claim.name == KEPT {
             node.unpublish(&node.wish_of(&claim));
@@ -186,7 +191,7 @@ fn after_a_cut(node: &mut Node) {
     }
     node.stop(Signal::TERM);
     whole::assert_nothing_too_much(node);
-    whole::assert_checked_by_the_peer(node);
+    whole::assert_checked_by_the_peer(&node.settings);
 }
 
 /// Starts a round of work on each node, and cuts the power at a random moment of it.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `suites NAME@FILESYSTEM:FILTER...` | the project's own tests, on a file system of that kind |
 //! | `life SEED ROUNDS` | stores with volumes over reboots and power cuts |
+//! | `record` | work on stores on disks whose every write and flush is recorded |
+//! | `replay SEED COUNT FOLDER` | on the host: what was recorded, with power lost at so many points |
 //!
 //! Results go to `/out/results`, one a line: how many passed, how many failed, and what it was.
 
@@ -24,7 +26,9 @@ mod images;
 mod ledger;
 mod life;
 mod node;
+mod place;
 mod power;
+mod power_loss;
 mod report;
 mod suites;
 mod whole;
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
             life::End::Over { passed } => passed,
             life::End::Reboot => return ExitCode::from(power::REBOOT),
         },
+        "record" => power_loss::record::run(),
+        "replay" => power_loss::replay::run(&rest),
         _ => {
             println!("vm-guest: no command {command:?}");
             false

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use super::disk::Kind;
 use super::images;
 use super::ledger::{Claim, Inline, Ledger, Pull};
+use super::place;
 use super::power;
 use crate::support::plugin::{Kubelet, Plugin, Settings, Wish, inline_handle};
 use crate::support::tool::{Ran, Tool};
@@ -39,18 +40,23 @@ pub struct Node {
 impl Node {
     /// Mounts the disk and looks at nothing yet.
     pub fn on(kind: Kind) -> Self {
-        let folder = kind.mount();
-        let mut settings = Settings::below(&folder, Path::new("/in/strata"));
+        let log = format!("plugin-{}-{}.log", kind.name(), power::boot());
+        Self::at(kind, &kind.mount(), &log, Ledger::open(kind))
+    }
+
+    /// With the store in `folder`; the plugin's log has that name.
+    pub fn at(kind: Kind, folder: &Path, log: &str, ledger: Ledger) -> Self {
+        let mut settings = Settings::below(folder, &place::at("/in/strata"));
         // Gone after a boot, as on any system.
-        settings.run = Path::new("/run/strata").join(kind.name());
+        settings.run = place::at("/run/strata").join(kind.name());
         fs::create_dir_all(&settings.run).expect("a run root can be made");
         settings.socket = settings.run.join("csi.sock");
-        settings.log = format!("/out/plugin-{}-{}.log", kind.name(), power::boot()).into();
+        settings.log = place::at("/out").join(log);
         Self {
             kind,
             kubelet: Kubelet::connect(&settings.socket),
             settings,
-            ledger: Ledger::open(kind),
+            ledger,
             plugin: None,
         }
     }
@@ -241,8 +247,10 @@ impl Node {
             .unwrap_or_else(|| panic!("no inline volume {name}"))
             .clone();
         self.unpublish(&self.inline(&ended));
-        self.ledger
-            .note(|ledger| ledger.inline.retain(|inline| inline.name != name));
+        self.ledger.note(|ledger| {
+            ledger.inline.retain(|inline| inline.name != name);
+            ledger.ended.push(ended);
+        });
     }
 
     /// Begins to pull a large image by the command.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::node::Node;
+use crate::support::plugin::Settings;
 use crate::support::scratch::unmount_below;
 use crate::support::tool::Tool;
 
@@ -66,22 +67,9 @@ pub fn assert_nothing_too_much(node: &Node) {
         "one container a claim: {containers:?}"
     );
     let recorded: BTreeSet<_> = layers.iter().map(|layer| text(layer, "id")).collect();
-    let home = node.settings.graph.join("overlay");
-    let on_disk: BTreeSet<_> = names(&home)
-        .into_iter()
-        .filter(|name| name.len() == 64)
-        .collect();
-    assert_eq!(on_disk, recorded, "layer directories are the recorded ones");
-    assert_eq!(
-        names(&home.join("l")).len(),
-        recorded.len(),
-        "one short link a layer"
-    );
-    let staging: Vec<_> = names(&node.settings.graph.join("strata/staging"))
-        .into_iter()
-        .filter(|name| !name.ends_with(".lock"))
-        .collect();
-    assert!(staging.is_empty(), "staging left: {staging:?}");
+    let others = images.iter().chain(&containers);
+    let others = others.map(|record| text(record, "id")).collect();
+    assert_directories(&node.settings, &recorded, &others);
     let mut needed: BTreeSet<_> = images
         .iter()
         .chain(&containers)
@@ -97,33 +85,48 @@ pub fn assert_nothing_too_much(node: &Node) {
     }
     needed.remove("");
     assert_eq!(recorded, needed, "no layer is there that nothing stands on");
+}
+
+/// What is in the store's directories is of these layers, and of these images and containers.
+pub fn assert_directories(store: &Settings, layers: &BTreeSet<String>, others: &BTreeSet<String>) {
+    let home = store.graph.join("overlay");
+    let on_disk: BTreeSet<_> = names(&home)
+        .into_iter()
+        .filter(|name| name.len() == 64)
+        .collect();
+    assert_eq!(on_disk, *layers, "layer directories are the recorded ones");
+    assert_eq!(
+        names(&home.join("l")).len(),
+        layers.len(),
+        "one short link a layer"
+    );
+    let staging: Vec<_> = names(&store.graph.join("strata/staging"))
+        .into_iter()
+        .filter(|name| !name.ends_with(".lock"))
+        .collect();
+    assert!(staging.is_empty(), "staging left: {staging:?}");
     for folder in ["overlay-containers", "overlay-images"] {
-        let known: BTreeSet<_> = images
-            .iter()
-            .chain(&containers)
-            .map(|record| text(record, "id"))
-            .collect();
-        let stray: Vec<_> = names(&node.settings.graph.join(folder))
+        let stray: Vec<_> = names(&store.graph.join(folder))
             .into_iter()
-            .filter(|name| name.len() == 64 && !known.contains(name))
+            .filter(|name| name.len() == 64 && !others.contains(name))
             .collect();
         assert!(stray.is_empty(), "data of nothing in {folder}: {stray:?}");
     }
 }
 
 /// `check` of the newest peer on a copy: it ends by unmounting everything in its store.
-pub fn assert_checked_by_the_peer(node: &Node) {
-    let copy = node.settings.graph.with_file_name("copy");
+pub fn assert_checked_by_the_peer(store: &Settings) {
+    let copy = store.graph.with_file_name("copy");
     Tool::new("cp")
         .args(["-a", "--reflink=auto", "--one-file-system"])
-        .arg(&node.settings.graph)
+        .arg(&store.graph)
         .arg(&copy)
         .ok();
     Tool::new("containers-storage-newest")
         .arg("--graph")
         .arg(&copy)
         .arg("--run")
-        .arg(node.settings.run.with_extension("copy"))
+        .arg(store.run.with_extension("copy"))
         .args(["--storage-driver", "overlay", "check"])
         .ok();
     unmount_below(&copy);
