@@ -122,6 +122,7 @@ fn import(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let contents = input::open(given)?;
     let options = StageOptions {
         mappings: new.mappings.clone(),
+        read_write: !new.is_read_only,
         ..StageOptions::default()
     };
     let staged = store

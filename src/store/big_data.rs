@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Error, Kind};
+use super::image_root::move_file;
 use super::staging::Entry;
 use super::transaction::Scope;
 use super::{BigDataItem, Store};
@@ -118,7 +119,7 @@ impl Store {
         let inner = &self.0;
         let home = match (kind, listed.store) {
             (Kind::Layer, 0) => inner.layers.dir(),
-            (Kind::Image, 0) => inner.images.dir(),
+            (Kind::Image, 0) => inner.images.dir_of(&listed.id),
             (Kind::Container, _) => inner.containers.dir(),
             (Kind::Layer, other) => inner.others[other - 1].layers.dir(),
             (Kind::Image, other) => match &inner.others[other - 1].images {
@@ -168,7 +169,11 @@ impl Store {
     /// written.
     pub fn set_big_data(&self, kind: Kind, object: &str, item: BigDataItem) -> Result<(), Error> {
         let name = file_name(&item.key)?;
-        let entry = self.0.staging.entry()?;
+        let staging = match kind {
+            Kind::Image => self.0.staging_beside(self.0.images.dir()),
+            _ => &self.0.staging,
+        };
+        let entry = staging.entry()?;
         entry
             .create_dir()?
             .write_new(&name, &item.bytes, 0o600)?
@@ -207,7 +212,7 @@ impl Store {
                     image.settle_digest();
                     let id = image.id.clone();
                     transaction.images().put(image, 0)?;
-                    (store.images.dir(), id)
+                    (store.images.dir_of(&id), id)
                 }
                 Kind::Container => {
                     let found = transaction.containers().find(&object)?;
@@ -228,10 +233,7 @@ impl Store {
 }
 
 fn put_file(entry: &Entry, name: &str, to: &crate::sys::Dir) -> Result<(), Error> {
-    entry
-        .folder()
-        .open_dir(entry.name())?
-        .rename(name, to, name)?;
+    move_file(&entry.folder().open_dir(entry.name())?, name, to, name)?;
     Ok(to.sync()?)
 }
 

@@ -11,6 +11,9 @@ impl Store {
     /// Gives back what the store holds on disk, for a process that ends without dropping it: freeing
     /// thousands of records takes longer than ending.
     pub fn leave(&self) {
+        if let Some(root) = &self.0.image_root {
+            root.staging.leave();
+        }
         self.0.staging.leave();
     }
 

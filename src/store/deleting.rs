@@ -261,9 +261,11 @@ impl Transaction<'_> {
                 return Ok(());
             }
             let store = transaction.store;
-            let entry = store.staging.entry()?;
-            if entry.take_in(store.images.dir(), &id)? {
-                transaction.throw_away(entry);
+            for dir in store.images.dirs() {
+                let entry = store.staging_beside(dir).entry()?;
+                if entry.take_in(dir, &id)? {
+                    transaction.throw_away(entry);
+                }
             }
             Ok(())
         });

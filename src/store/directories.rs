@@ -56,7 +56,9 @@ impl Store {
         if image.is_read_only {
             return Err(Error::ReadOnly);
         }
-        Ok(ensure(self.0.images.dir(), &image.id)?.path().to_owned())
+        Ok(ensure(self.0.images.dir_of(&image.id), &image.id)?
+            .path()
+            .to_owned())
     }
 
     /// The directory of an image that ends with the boot, made when missing.

@@ -77,12 +77,14 @@ impl Transaction<'_> {
         }
         let images = ids(self.images());
         let containers = ids(self.containers());
-        for (dir, known) in [
-            (store.layers.dir(), &layers),
-            (store.images.dir(), &images),
-            (store.containers.dir(), &containers),
+        for (dirs, known) in [
+            (store.layers.dirs(), &layers),
+            (store.images.dirs(), &images),
+            (store.containers.dirs(), &containers),
         ] {
-            self.collect_data(dir, known, &mut garbage)?;
+            for dir in dirs {
+                self.collect_data(dir, known, &mut garbage)?;
+            }
         }
         Ok(garbage)
     }
@@ -102,7 +104,7 @@ impl Transaction<'_> {
             if !is_temporary && (!id::is_hex(id) || known.contains(id)) {
                 continue;
             }
-            let trash = self.store.staging.entry()?;
+            let trash = self.store.staging_beside(dir).entry()?;
             if trash.take_in(dir, name)? {
                 self.throw_away(trash);
                 garbage

@@ -24,6 +24,7 @@
 //! | [`usage`], [`dedup`] | who uses the space; equal files share their blocks |
 //! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
 //! | [`unfinished`] | layers that wait for the rest of their image |
+//! | [`image_root`] | the second root of a split store |
 //! | [`driver`] | how layers become directories |
 
 pub mod big_data;
@@ -41,6 +42,7 @@ mod garbage;
 pub mod id;
 pub mod id_map;
 pub mod image;
+mod image_root;
 mod index;
 pub mod json;
 mod last_write;
@@ -87,6 +89,7 @@ pub use view::{Found, View};
 
 use crate::sys::Dir;
 use driver::Driver;
+use image_root::ImageRoot;
 use mounts::MountRecord;
 use read_only::ReadOnlyStore;
 use staging::Staging;
@@ -118,6 +121,8 @@ struct Inner {
     /// Additional image stores, in configured order.
     others: Vec<ReadOnlyStore>,
     staging: Staging,
+    /// Of a split store.
+    image_root: Option<ImageRoot>,
     writer: Writer,
 }
 

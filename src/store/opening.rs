@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{Config, DEFAULT_GRAPH_ROOT, DEFAULT_RUN_ROOT};
+use super::driver::split::Split;
 use super::driver::{self, Driver, DriverError, DriverKind, Roots};
 use super::error::Error;
+use super::image_root::ImageRoot;
 use super::read_only::ReadOnlyStore;
 use super::staging::Staging;
 use super::table_file::{Place, TableFile};
@@ -88,6 +90,54 @@ fn open_driver(
     Err(first.map_or_else(|| DriverError::Unknown(String::new()).into(), Error::from))
 }
 
+/// Opens the second root of a split store, making what is missing.
+fn open_image_root(path: &Path, graph_root: &Path) -> Result<ImageRoot, Error> {
+    if path == graph_root {
+        return Err(Error::NotSupported(format!(
+            "{} as graph root and image store at once: a split store has two",
+            path.display()
+        )));
+    }
+    let dir = Dir::open_or_create(path, 0o700)?;
+    let staging = dir
+        .ensure_dir("strata", 0o700)?
+        .ensure_dir("staging", 0o700)?;
+    let staging = Staging::new(staging);
+    staging.reserve();
+    Ok(ImageRoot {
+        path: path.to_owned(),
+        dir,
+        staging,
+    })
+}
+
+/// Opens the drivers of a split store: each has the other's root beside its own. The graph root's home is there already.
+fn split_driver(
+    kind: DriverKind,
+    root: &ImageRoot,
+    roots: &Roots<'_>,
+    options: &[String],
+) -> Result<Box<dyn Driver>, Error> {
+    let beside = |other: &Path| -> Vec<PathBuf> {
+        std::iter::once(other.to_owned())
+            .chain(roots.additional.iter().cloned())
+            .collect()
+    };
+    let of_images = Roots {
+        graph: &root.dir,
+        graph_path: &root.path,
+        additional: beside(roots.graph_path),
+        ..*roots
+    };
+    let images = driver::open(kind, &of_images, options)?;
+    let of_graph = Roots {
+        additional: beside(&root.path),
+        ..*roots
+    };
+    let graph = driver::open(kind, &of_graph, options)?;
+    Ok(Box::new(Split::new(graph, images, root.path.clone())))
+}
+
 impl Store {
     /// Opens the store of `config`, making what is missing.
     ///
@@ -100,16 +150,14 @@ impl Store {
         if config.run_root.as_os_str().is_empty() {
             config.run_root = DEFAULT_RUN_ROOT.into();
         }
-        if let Some(root) = &config.image_store {
-            return Err(Error::NotSupported(format!(
-                "the split image store {}",
-                root.display()
-            )));
-        }
         config.graph_root = absolute(&config.graph_root)?;
         config.run_root = absolute(&config.run_root)?;
         let run = Dir::open_or_create(&config.run_root, 0o700)?;
         let graph = Dir::open_or_create(&config.graph_root, 0o700)?;
+        let image_root = match &config.image_store {
+            Some(path) => Some(open_image_root(&absolute(path)?, &config.graph_root)?),
+            None => None,
+        };
         let candidates = candidates(&config, &graph)?;
         for lock in [GRAPH_LOCK, USER_NAMESPACE_LOCK] {
             drop(graph.ensure_file(lock, 0o644)?);
@@ -124,12 +172,15 @@ impl Store {
             additional: config.additional_image_stores.clone(),
             no_id_mapped_mounts: config.no_id_mapped_mounts,
         };
-        let driver = open_driver(&candidates, &roots, &config.options)?;
+        let mut driver = open_driver(&candidates, &roots, &config.options)?;
         let name = driver.kind().as_str();
         config.driver = Some(name.to_owned());
         let mut others = Vec::new();
         for root in driver.additional_roots() {
             others.extend(ReadOnlyStore::open(&root, name)?);
+        }
+        if let Some(root) = &image_root {
+            driver = split_driver(driver.kind(), root, &roots, &config.options)?;
         }
         let folder = |root: &Dir, kind: &str| root.ensure_dir(format!("{name}-{kind}"), 0o700);
         // Beside a graph root on the same full disk the tables in the run root need a spare as well.
@@ -152,7 +203,7 @@ impl Store {
                 false => ((&layer_dir, &layer_run), &container_dir, &spares),
             };
         let image_dir = folder(&graph, "images")?;
-        let layers = TableFile::new(
+        let mut layers = TableFile::new(
             layer_dir.try_clone()?,
             (layer_dir.try_clone()?, "layers.lock"),
             vec![
@@ -161,12 +212,27 @@ impl Store {
             ],
             Durability::Atomic,
         );
-        let images = TableFile::new(
-            image_dir.try_clone()?,
-            (image_dir.try_clone()?, "images.lock"),
-            vec![place(&image_dir, IMAGE_FILES[0], &spares)?],
+        let mut image_places = vec![place(&image_dir, IMAGE_FILES[0], &spares)?];
+        let mut first_image_dir = image_dir.try_clone()?;
+        if let Some(root) = &image_root {
+            let own = root.dir.ensure_dir("strata", 0o700)?;
+            let spares = own.ensure_dir("spare", 0o700)?;
+            let layer_dir = folder(&root.dir, "layers")?;
+            layers = layers.with_file(place(&layer_dir, LAYER_FILES[0], &spares)?);
+            layers = layers.with_second_lock(layer_dir);
+            // New images go to the image root; those of before the split stay where they are.
+            first_image_dir = folder(&root.dir, "images")?;
+            image_places.insert(0, place(&first_image_dir, IMAGE_FILES[0], &spares)?);
+        }
+        let mut images = TableFile::new(
+            first_image_dir.try_clone()?,
+            (first_image_dir, "images.lock"),
+            image_places,
             Durability::Atomic,
         );
+        if image_root.is_some() {
+            images = images.with_second_lock(image_dir).with_folders_beside();
+        }
         let containers = TableFile::new(
             container_dir.try_clone()?,
             (volatile_containers.try_clone()?, "containers.lock"),
@@ -191,6 +257,7 @@ impl Store {
             other_volatile_layers,
             image_run,
             staging,
+            image_root,
             driver,
             layers,
             mounts,
@@ -243,6 +310,9 @@ impl Store {
     /// # Errors
     /// When something can't be removed.
     pub fn remove_leftovers(&self) -> Result<(), Error> {
+        if let Some(root) = &self.0.image_root {
+            root.staging.remove_leftovers()?;
+        }
         Ok(self.0.staging.remove_leftovers()?)
     }
 }

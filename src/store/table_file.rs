@@ -12,7 +12,7 @@ use crate::sys::record_lock::{Access, RecordLock};
 use crate::sys::{Dir, Durability, FileIdentity, StagedFile};
 
 /// At most so many files hold one table.
-pub const MAX_FILES: usize = 2;
+pub const MAX_FILES: usize = 3;
 
 /// Which files of a table are meant.
 pub type Marked = [bool; MAX_FILES];
@@ -36,7 +36,11 @@ pub struct TableFile<R> {
     /// Where the lock file is.
     lock_dir: Dir,
     lock: &'static str,
+    /// Where a second file of that name is, which is locked after the first: of a split store.
+    second_lock_dir: Option<Dir>,
     places: Vec<Place>,
+    /// Records have their folders beside the file that they are in.
+    has_folders_beside: bool,
     /// Of each saved file; the names are made durable by whoever promised it.
     durability: Durability,
     is_read_only: bool,
@@ -48,10 +52,20 @@ pub struct TableFile<R> {
 struct State<R> {
     table: Arc<Table<R>>,
     /// `None`: to be loaded.
-    token: Option<LastWrite>,
+    token: Option<Tokens>,
     identities: Vec<Option<FileIdentity>>,
     /// The files assign a name twice; a writer should save the resolved table.
     has_conflicts: bool,
+}
+
+/// Who wrote last, by each lock file.
+type Tokens = (LastWrite, Option<LastWrite>);
+
+/// A table's lock, held.
+#[derive(Debug)]
+pub struct TableLock {
+    first: RecordLock,
+    second: Option<RecordLock>,
 }
 
 /// Files of one table that were written ahead of their save.
@@ -95,7 +109,9 @@ impl<R: Record> TableFile<R> {
             dir,
             lock_dir,
             lock,
+            second_lock_dir: None,
             places,
+            has_folders_beside: false,
             durability,
             is_read_only: false,
             state: RwLock::new(state),
@@ -123,7 +139,49 @@ impl<R: Record> TableFile<R> {
         })
     }
 
-    /// The folder in which records have theirs.
+    /// The same table, with another file.
+    #[must_use]
+    pub fn with_file(mut self, place: Place) -> Self {
+        assert!(self.places.len() < MAX_FILES, "a table has few files");
+        self.places.push(place);
+        self.state_mut().identities.push(None);
+        self
+    }
+
+    /// The same table, guarded by a second lock file of that name in `dir`.
+    #[must_use]
+    pub fn with_second_lock(mut self, dir: Dir) -> Self {
+        self.second_lock_dir = Some(dir);
+        self
+    }
+
+    /// The same table, whose records have their folders beside the file that they are in.
+    #[must_use]
+    pub fn with_folders_beside(mut self) -> Self {
+        self.has_folders_beside = true;
+        self
+    }
+
+    /// All folders in which records have theirs.
+    pub fn dirs(&self) -> Vec<&Dir> {
+        match self.has_folders_beside {
+            true => self.places.iter().map(|place| &place.dir).collect(),
+            false => vec![&self.dir],
+        }
+    }
+
+    /// The folder in which the record with exactly this ID has its own, as this process knows it; that of new ones for one
+    /// that is not there.
+    pub fn dir_of(&self, id: &str) -> &Dir {
+        if !self.has_folders_beside {
+            return &self.dir;
+        }
+        let file = self.peek(|table| table.find_id(id).map(|row| row.file));
+        file.and_then(|file| self.places.get(file))
+            .map_or(&self.dir, |place| &place.dir)
+    }
+
+    /// The folder in which new records have theirs.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
@@ -175,8 +233,8 @@ impl<R: Record> TableFile<R> {
     /// # Errors
     /// When the lock can't be had, or the files can't be read or are broken; the table is then loaded
     /// by the next call.
-    pub fn enter(&self, access: Access) -> Result<RecordLock, Error> {
-        let lock = if self.is_read_only {
+    pub fn enter(&self, access: Access) -> Result<TableLock, Error> {
+        let first = if self.is_read_only {
             match RecordLock::acquire_read_only(&self.lock_dir, self.lock) {
                 Err(error) if error.is_not_found() => {
                     RecordLock::acquire(&self.lock_dir, self.lock, Access::Shared)?
@@ -186,7 +244,15 @@ impl<R: Record> TableFile<R> {
         } else {
             RecordLock::acquire(&self.lock_dir, self.lock, access)?
         };
-        let token = LastWrite::read(&lock)?;
+        let second = match &self.second_lock_dir {
+            None => None,
+            Some(dir) => Some(RecordLock::acquire(dir, self.lock, access)?),
+        };
+        let token = (
+            LastWrite::read(&first)?,
+            second.as_ref().map(LastWrite::read).transpose()?,
+        );
+        let lock = TableLock { first, second };
         let identities = self
             .places
             .iter()
@@ -307,11 +373,12 @@ impl<R: Record> TableFile<R> {
     /// of [`TableFile::enter`].
     pub fn save(
         &self,
-        lock: &RecordLock,
+        lock: &TableLock,
         dirty: &[bool],
         ahead: &mut Ahead<'_>,
     ) -> Result<(), Error> {
-        let token = LastWrite::stamp(lock)?;
+        let second = lock.second.as_ref().map(LastWrite::stamp).transpose()?;
+        let token = (LastWrite::stamp(&lock.first)?, second);
         // Set again only when all is saved: a failure makes the next user load what is on disk.
         self.state_mut().token = None;
         for (number, place) in self.places.iter().enumerate() {

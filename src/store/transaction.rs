@@ -15,8 +15,8 @@ use super::mounts::MountRecord;
 use super::row::{Record, Row};
 use super::staging;
 use super::table::Table;
-use super::table_file::{Ahead, MAX_FILES, Marked, TableFile};
-use crate::sys::record_lock::{Access, RecordLock};
+use super::table_file::{Ahead, MAX_FILES, Marked, TableFile, TableLock};
+use crate::sys::record_lock::Access;
 
 /// Which kinds a change locks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Scope {
 #[derive(Debug)]
 pub struct Edit<'a, R> {
     file: &'a TableFile<R>,
-    lock: RecordLock,
+    lock: TableLock,
     dirty: Marked,
     /// Files that this transaction has written.
     saved: Marked,
@@ -468,7 +468,7 @@ impl<'a> Transaction<'a> {
             self.mounts()?.remove(id);
         }
         let store = self.store;
-        let entry = store.staging.entry()?;
+        let entry = store.staging_of(id).entry()?;
         store.driver.discard(id, entry.folder(), entry.name())?;
         self.throw_away(entry);
         for name in [format!("{id}.tar-split.gz"), id.to_owned()] {

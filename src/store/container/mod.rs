@@ -328,7 +328,7 @@ impl Transaction<'_> {
             Kind::Image => store.images.dir(),
             Kind::Container => store.containers.dir(),
         };
-        let old = store.staging.entry()?;
+        let old = store.staging_beside(home).entry()?;
         if old.take_in(home, id)? {
             self.throw_away(old);
         }

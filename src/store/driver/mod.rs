@@ -5,12 +5,14 @@
 //! | [`overlay`] | the difference to its parent, in `<id>/diff` | an overlay over its ancestors |
 //! | [`vfs`] | a whole tree, in `dir/<id>` | nothing: the directory itself |
 //! | [`btrfs`] | a whole tree, in the subvolume `subvolumes/<id>` | nothing: the directory itself |
+//! | [`split`] | as the two drivers of one kind that it consists of | as they do |
 
 pub mod btrfs;
 mod error;
 mod home;
 pub mod options;
 pub mod overlay;
+pub mod split;
 mod trees;
 pub mod vfs;
 

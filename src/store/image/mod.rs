@@ -9,6 +9,7 @@ use super::Store;
 use super::big_data;
 use super::error::{Error, Kind};
 use super::id;
+use super::image_root::move_file;
 use super::layer::NewLayer;
 use super::layer::record::LayerRecord;
 use super::layer::stage::StagedLayer;
@@ -111,7 +112,7 @@ impl Store {
         if new.big_data.is_empty() {
             return Ok(None);
         }
-        let entry = self.0.staging.entry()?;
+        let entry = self.0.staging_beside(self.0.images.dir()).entry()?;
         let dir = entry.create_dir()?;
         for item in &new.big_data {
             dir.write_new(big_data::file_name(&item.key)?, &item.bytes, 0o600)?
@@ -203,10 +204,10 @@ impl Transaction<'_> {
     /// Adds the files of `items` from a staged directory to those of an image that is there.
     fn add_files(&mut self, entry: &Entry, items: &[BigDataItem], id: &str) -> Result<(), Error> {
         let from = entry.folder().open_dir(entry.name())?;
-        let to = self.store.images.dir().ensure_dir(id, 0o700)?;
+        let to = self.store.images.dir_of(id).ensure_dir(id, 0o700)?;
         for item in items {
             let name = big_data::file_name(&item.key)?;
-            from.rename(&name, &to, &name)?;
+            move_file(&from, &name, &to, &name)?;
         }
         Ok(to.sync()?)
     }

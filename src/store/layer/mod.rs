@@ -14,6 +14,7 @@ use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
 use super::id_map::{IdMappings, WantedMaps};
+use super::image_root::{IMAGE_LAYERS, move_file};
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
@@ -190,6 +191,9 @@ impl Store {
     /// # Errors
     /// When the kernel can't.
     pub fn sync_contents(&self) -> Result<(), Error> {
+        if let Some(root) = &self.0.image_root {
+            root.dir.sync_file_system()?;
+        }
         Ok(self.0.graph.sync_file_system()?)
     }
 }
@@ -247,6 +251,10 @@ impl Transaction<'_> {
                 .driver
                 .complete(&dir.open_dir(CONTENTS)?, parent, inherits)?;
         }
+        let file = match self.store.is_of_images(&dir) {
+            true => IMAGE_LAYERS,
+            false => file,
+        };
         // Noted before it is done: undoing what was not done finds nothing and does nothing.
         self.note_adopted(&record.id);
         self.store.driver.adopt(&dir, CONTENTS, &record.id)?;
@@ -267,7 +275,7 @@ impl Transaction<'_> {
         let home = self.store.layers.dir();
         let recipe = format!("{}.tar-split.gz", record.id);
         if staged.measured.is_some() {
-            dir.rename(RECIPE, home, recipe)?;
+            move_file(dir, RECIPE, home, &recipe)?;
         } else if staged.original.is_some() {
             // What a crash left of an earlier layer of this ID must not be taken for this one's.
             if dir.stat(RECIPE)?.is_some() {

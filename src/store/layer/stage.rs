@@ -36,6 +36,8 @@ pub struct StageOptions {
     pub limits: Limits,
     /// Which ID mappings its contents are to have.
     pub mappings: WantedMaps,
+    /// True for a layer that is to be written to, which a split store keeps apart from those of images.
+    pub read_write: bool,
     /// What it may hold together with others.
     pub budget: Option<Arc<Budget>>,
 }
@@ -146,7 +148,7 @@ impl Inner {
         parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<StagedLayer, Error> {
-        let entry = self.staging.entry()?;
+        let entry = self.staging_for(options.read_write).entry()?;
         let dir = entry.create_dir()?;
         dir.create_dir(CONTENTS, 0o700)?;
         self.driver
@@ -250,6 +252,7 @@ impl Store {
         let parent_comes_later =
             parent.is_some() && found.is_none() && self.0.driver.stages_without_parent();
         let prepare = PrepareOptions {
+            read_write: options.read_write,
             durable: true,
             parent_comes_later,
             ..PrepareOptions::default()

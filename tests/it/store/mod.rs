@@ -7,6 +7,7 @@ mod images;
 mod layers;
 mod names;
 mod sharing;
+mod split;
 mod transient;
 
 use std::path::Path;
