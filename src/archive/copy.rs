@@ -153,11 +153,13 @@ fn transfer(
     change: impl FnMut(&mut Entry) + Send,
 ) -> Result<(), CopyError> {
     let changed = |out: &mut dyn Write| -> Result<(), CopyError> {
-        let read = |archive: &mut dyn Read| rewrite(archive, change, out).map_err(CopyError::Pass);
+        let read = |archive: &mut (dyn Read + Send)| {
+            rewrite(archive, change, out).map_err(CopyError::Pass)
+        };
         pipe::run(write, read)?;
         Ok(())
     };
-    let read = |archive: &mut dyn Read| {
+    let read = |archive: &mut (dyn Read + Send)| {
         let options = unpack::Options::new(Whiteouts::Apply);
         unpack::<Vec<u8>>(archive, dir, &options, None).map_err(CopyError::Write)
     };

@@ -10,6 +10,7 @@
 //! | [`pack`] | directory in, archive out |
 //! | [`retime`] | archive in, the same with other times out |
 //! | [`expected`] | what a tree must be after archives were unpacked, and what differs |
+//! | [`read_ahead`] | inflating on a thread of its own |
 //! | [`mod@copy`] | from tree to tree |
 //! | [`pipe`] | a stream between one who writes and one who reads |
 //! | [`changes`] | what differs between trees, or between a layer and those below |
@@ -26,6 +27,7 @@ pub mod id_shift;
 pub mod inherit;
 pub mod pack;
 pub mod pipe;
+pub mod read_ahead;
 pub mod reown;
 pub mod retime;
 pub mod tar;

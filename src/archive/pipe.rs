@@ -21,7 +21,7 @@ pub enum Broken<W, R> {
 /// See [`Broken`]; when both fail, that of the one who began.
 pub fn run<T, W: Send, R>(
     write: impl FnOnce(&mut dyn Write) -> Result<(), W> + Send,
-    read: impl FnOnce(&mut dyn Read) -> Result<T, R>,
+    read: impl FnOnce(&mut (dyn Read + Send)) -> Result<T, R>,
 ) -> Result<T, Broken<W, R>> {
     let (reader, writer) = io::pipe().map_err(Broken::Pipe)?;
     let is_whole = AtomicBool::new(false);
@@ -81,7 +81,7 @@ impl Read for Stream<'_> {
 mod tests {
     use super::*;
 
-    fn copy(stream: &mut dyn Read) -> io::Result<Vec<u8>> {
+    fn copy(stream: &mut (dyn Read + Send)) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).map(|_| bytes)
     }

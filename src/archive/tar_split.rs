@@ -13,10 +13,6 @@ use serde::Deserialize;
 
 use super::names::{NameSet, confine};
 
-/// The one place that names the checksum: the table is 7 times faster than the crate's default.
-type Table = crc::Table<16>;
-static CRC: crc::Crc<u64, Table> = crc::Crc::<u64, Table>::new(&crc::CRC_64_GO_ISO);
-
 /// Segments are cut at this length.
 pub(super) const MAX_SEGMENT: usize = 1 << 20;
 
@@ -27,13 +23,13 @@ const TYPE_FILE: u32 = 1;
 const TYPE_SEGMENT: u32 = 2;
 
 /// The checksum of a payload: CRC-64/GO-ISO.
-pub struct Checksum(crc::Digest<'static, u64, Table>);
+pub struct Checksum(crc_fast::Digest);
 
 impl Checksum {
     /// Of nothing yet.
     #[expect(clippy::new_without_default, reason = "a sum that is begun, no value")]
     pub fn new() -> Self {
-        Self(CRC.digest())
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64GoIso))
     }
 
     /// Takes in more bytes.
@@ -66,7 +62,7 @@ pub struct DuplicateName {
 
 /// Writes a recipe.
 pub struct Writer<W: Write> {
-    out: flate2::write::GzEncoder<W>,
+    out: flate2::write::GzEncoder<BufWriter<W>>,
     line: Vec<u8>,
     position: u64,
     names: NameSet,
@@ -85,7 +81,11 @@ impl<W: Write> Writer<W> {
     /// Writes to `out`, gzip-compressed at the fastest level as Go does.
     pub fn new(out: W) -> Self {
         Self {
-            out: flate2::write::GzEncoder::new(out, flate2::Compression::fast()),
+            // The encoder passes on the little that each line makes.
+            out: flate2::write::GzEncoder::new(
+                BufWriter::with_capacity(64 * 1024, out),
+                flate2::Compression::fast(),
+            ),
             line: Vec::new(),
             position: 0,
             names: NameSet::default(),
@@ -160,7 +160,8 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the recipe can't be written.
     pub fn finish(self) -> io::Result<W> {
-        self.out.finish()
+        let out = self.out.finish()?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
 
@@ -364,7 +365,8 @@ pub enum ReassembleError {
     Write(#[source] io::Error),
 }
 
-/// Rebuilds an archive bit for bit, opening each file with a payload by its name in the archive.
+/// Rebuilds an archive bit for bit, opening each file with a payload by its name in the archive: a regular file, of
+/// which a read gives all that fits.
 ///
 /// # Errors
 /// When the recipe or a file can't be read, a file has changed, or the output fails. A part of the archive may have
@@ -411,6 +413,10 @@ pub fn reassemble<F: Read>(
                     sum.update(&buffer[..read]);
                     out.write_all(&buffer[..read])
                         .map_err(ReassembleError::Write)?;
+                    if copied == size && read < buffer.len() {
+                        // A longer file would have filled the buffer.
+                        break;
+                    }
                 }
                 if copied != size || sum.finish() != checksum {
                     return Err(ReassembleError::Changed { name });

@@ -50,7 +50,7 @@ pub(super) fn stage(
         let read = store.driver().diff(&changed, &base, out);
         read.map_err(LayerError::Read)
     };
-    let stage = |archive: &mut dyn Read| {
+    let stage = |archive: &mut (dyn Read + Send)| {
         store
             .stage_layer_over(parent, archive, &StageOptions::default())
             .map_err(LayerError::Stage)
@@ -60,8 +60,9 @@ pub(super) fn stage(
     }
     let retimed = |out: &mut dyn Write| -> Result<(), LayerError> {
         let out = BufWriter::with_capacity(128 * 1024, out);
-        let rewrite =
-            |archive: &mut dyn Read| retime(archive, times, out).map_err(LayerError::Times);
+        let rewrite = |archive: &mut (dyn Read + Send)| {
+            retime(archive, times, out).map_err(LayerError::Times)
+        };
         pipe::run(diff, rewrite)?;
         Ok(())
     };

@@ -72,7 +72,7 @@ impl Store {
         };
         expected.begin_archive();
         let write = |out: &mut dyn Write| self.diff(&layer.id, None, Some(Compression::None), out);
-        let read = |archive: &mut dyn Read| -> Result<Seen, tar::Error> {
+        let read = |archive: &mut (dyn Read + Send)| -> Result<Seen, tar::Error> {
             let mut hashing = HashingReader::new(archive, Algorithm::Sha256);
             let mut reader = tar::Reader::new(&mut hashing);
             while let Some(entry) = reader.next_entry()? {

@@ -481,7 +481,7 @@ fn own(dir: &Dir, owner: (u32, u32), ignores_errors: bool) -> Result<(), DriverE
 }
 
 /// Refuses what is no regular file: reading a pipe would wait, reading a device could do anything.
-fn regular_file(file: sys::File) -> Result<sys::File, DriverError> {
+pub(super) fn regular_file(file: sys::File) -> Result<sys::File, DriverError> {
     let mode = file.stat()?.st_mode;
     if rustix::fs::FileType::from_raw_mode(mode).is_file() {
         return Ok(file);

@@ -1,6 +1,9 @@
 //! A layer as a tar stream: byte for byte what came in, where its recipe is there.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::archive::changes::Change;
@@ -8,7 +11,7 @@ use crate::archive::compression::{self, Compression};
 use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::tar_split;
 use crate::digest::Digest;
-use crate::store::driver::{Base, Below, DriverError, Side};
+use crate::store::driver::{Base, Below, DriverError, Side, regular_file};
 use crate::store::error::{Error, Kind};
 use crate::store::id_map::IdMappings;
 use crate::store::layer::record::LayerRecord;
@@ -134,7 +137,16 @@ impl Store {
                 .diff(&compared.layer, &compared.base, out)
                 .map_err(DiffError::Driver),
             Some(recipe) => {
-                let mut open = |name: &[u8]| driver.open_file(id, name).map_err(io::Error::other);
+                // Nearly all are the layer's own: its directory is found once.
+                let own = driver.content(id).map_err(DiffError::Driver)?;
+                let mut open = |name: &[u8]| {
+                    let path = Path::new(OsStr::from_bytes(name));
+                    let opened = match own.open_file_in_root(path) {
+                        Ok(file) => regular_file(file),
+                        Err(_) => driver.open_file(id, name),
+                    };
+                    opened.map_err(io::Error::other)
+                };
                 tar_split::reassemble(recipe, &mut open, out).map_err(DiffError::Reassemble)?;
                 Ok(())
             }
@@ -217,7 +229,7 @@ impl Store {
     pub(super) fn unpack_over(
         &self,
         id: &str,
-        diff: impl Read,
+        diff: impl Read + Send,
         mappings: &IdMappings,
         below: &IdMaps,
     ) -> Result<crate::store::layer::stage::Measured, Error> {

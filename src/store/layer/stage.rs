@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::archive::compression::{self, Compression};
 use crate::archive::id_shift::IdMaps;
+use crate::archive::read_ahead;
 use crate::archive::tar_split;
 use crate::archive::unpack::{self, Budget, Limits, UnpackError};
 use crate::digest::{Algorithm, Digest, HashingReader};
@@ -221,7 +222,7 @@ impl Store {
     pub fn stage_layer(
         &self,
         parent: Option<&str>,
-        diff: impl Read,
+        diff: impl Read + Send,
         options: &StageOptions,
     ) -> Result<StagedLayer, StageError> {
         let parent = match parent {
@@ -242,7 +243,7 @@ impl Store {
     pub fn stage_layer_over(
         &self,
         parent: Option<&str>,
-        diff: impl Read,
+        diff: impl Read + Send,
         options: &StageOptions,
     ) -> Result<StagedLayer, StageError> {
         let found = match parent {
@@ -300,7 +301,7 @@ impl Store {
     /// The one pass: hash, inflate, hash, record, unpack.
     pub(in crate::store) fn read_diff(
         &self,
-        diff: impl Read,
+        diff: impl Read + Send,
         root: &Dir,
         recipe: sys::File,
         options: &StageOptions,
@@ -314,19 +315,34 @@ impl Store {
             ignore_chown_errors: self.0.driver.ignores_chown_errors(),
             ..unpack::Options::new(self.0.driver.whiteouts())
         };
-        let (compression, summary, diff_id, diff_size, recipe) = {
-            let (compression, plain) =
-                compression::decoder(&mut incoming).map_err(StageError::Read)?;
-            let mut plain = HashingReader::new(plain, Algorithm::Sha256);
+        let (compression, decoder) =
+            compression::decoder(&mut incoming).map_err(StageError::Read)?;
+        let (unpacked, mut decoder) = read_ahead::run(decoder, |plain| {
             let mut recipe = tar_split::Writer::new(recipe);
-            let summary = unpack::unpack(&mut plain, root, &unpack_options, Some(&mut recipe))
+            // What came uncompressed is hashed as it comes in.
+            let mut hashing = match compression {
+                Compression::None => Err(plain),
+                _ => Ok(HashingReader::new(plain, Algorithm::Sha256)),
+            };
+            let plain: &mut dyn Read = match &mut hashing {
+                Ok(hashing) => hashing,
+                Err(plain) => *plain,
+            };
+            let summary = unpack::unpack(plain, root, &unpack_options, Some(&mut recipe))
                 .map_err(StageError::Unpack)?;
             let recipe = recipe.finish().map_err(StageError::Read)?;
-            let (diff_id, diff_size, mut decoder) = plain.finish();
-            decoder.drain_input().map_err(StageError::Read)?;
-            (compression, summary, diff_id, diff_size, recipe)
-        };
+            let hashed = hashing.ok().map(|hashing| {
+                let (digest, size, _) = hashing.finish();
+                (digest, size)
+            });
+            Ok::<_, StageError>((summary, recipe, hashed))
+        })
+        .map_err(StageError::Read)?;
+        let (summary, recipe, hashed) = unpacked?;
+        decoder.drain_input().map_err(StageError::Read)?;
+        drop(decoder);
         let (digest, size, _) = incoming.finish();
+        let (diff_id, diff_size) = hashed.unwrap_or_else(|| (digest.clone(), size));
         recipe.sync_data()?;
         check("digest", options.digest.as_ref(), &digest)?;
         check("size", options.size.as_ref(), &size)?;
