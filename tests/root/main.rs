@@ -18,4 +18,5 @@ mod other_stores;
 mod reboot;
 mod registries;
 mod retries;
+mod unrecorded;
 mod volumes;

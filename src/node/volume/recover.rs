@@ -176,15 +176,21 @@ impl Volumes {
             .map_err(in_store("read the mounts"))?;
         for (container, layer) in layers {
             let place = self.place(container, layer);
-            let is_recorded = recorded.contains_key(layer);
-            if is_recorded
+            if recorded.contains_key(layer)
                 || !place.starts_with(self.home.path())
                 || self.mounted(container, layer)?.is_none()
-                || self.store.peek_container(container).is_none()
             {
                 continue;
             }
-            let mounting = self.mounting(container, layer, super::Lifecycle::Ephemeral);
+            let Some(definition) = self
+                .store
+                .peek_container(container)
+                .and_then(|record| definition_of(&record))
+            else {
+                continue;
+            };
+            // The driver takes over what is mounted there.
+            let mounting = self.mounting(container, layer, definition.lifecycle);
             self.store
                 .mount_at(container, &place, &mounting.options)
                 .map_err(in_store("record the mount of a volume"))?;

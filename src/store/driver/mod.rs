@@ -356,7 +356,8 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Where the layer is mounted when nobody asks for a place.
     fn default_mount_point(&self, id: &str) -> PathBuf;
 
-    /// Mounts the layer at `at`, which is made when missing, and returns where it is to be seen.
+    /// Mounts the layer at `at`, which is made when missing, and returns where it is to be seen. A mount that is
+    /// there already, of somebody who died before it was recorded, is taken over.
     ///
     /// # Errors
     /// When the layer or one below is missing, there are too many, or the kernel refuses; nothing is

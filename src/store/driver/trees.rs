@@ -90,6 +90,9 @@ impl Trees {
         if at == self.mount_point(id) {
             return Ok(content.path().to_owned());
         }
+        if sys::mount::mount_id(at)?.is_some() {
+            return Ok(at.to_owned());
+        }
         // A place of its own, as volumes have.
         drop(Dir::open_or_create(at, 0o700)?);
         let flags = sys::mount::Flags {

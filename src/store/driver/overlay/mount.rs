@@ -156,7 +156,7 @@ impl Overlay {
         at: &Path,
         options: &MountOptions,
     ) -> Result<PathBuf, DriverError> {
-        if at == self.default_mount_point(id) && sys::mount::is_overlay(at)? {
+        if sys::mount::is_overlay(at)? {
             // Of somebody who died before it was recorded. A second one would share its upper directory; peers take
             // what is there as well.
             return Ok(at.to_owned());
