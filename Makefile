@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test torture e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-test check bench all fmt
+.PHONY: help run binary image test torture e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-binary vagrant-suite vagrant-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ vm-guards: ## Shows that the tests of lost power notice a missing sync
 
 vagrant-run: ## Builds the binary and the tests here, on Debian 12 as there, and runs them in the machine that `vagrant up` has made
 	@scripts/vagrant-run
+
+vagrant-binary: ## Builds the binary inside that machine, which gets Rust by rustup
+	@scripts/vagrant-make binary
+
+vagrant-suite: ## Builds and runs every test inside it
+	@scripts/vagrant-make test
 
 vagrant-test: ## Makes such a machine for real, with libvirt, runs the binary in it and destroys it
 	@scripts/install vagrant vm
