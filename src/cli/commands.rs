@@ -7,8 +7,8 @@ use clap::{Arg, Command};
 
 use super::definition::{Definition, Flag};
 use super::{
-    check, commit, containers, copy, data, dedup, diff, du, generate, images, layers, mount, node,
-    objects, owners, pull, push, status, uninstall, usage,
+    backup, check, commit, containers, copy, data, dedup, diff, du, generate, images, layers,
+    mount, node, objects, owners, pull, push, status, uninstall, usage,
 };
 
 /// Flags that every command has, before and after its name.
@@ -54,6 +54,7 @@ const FAMILIES: &[&[Definition]] = &[
     check::COMMANDS,
     dedup::COMMANDS,
     du::COMMANDS,
+    backup::COMMANDS,
     pull::COMMANDS,
     commit::COMMANDS,
     push::COMMANDS,

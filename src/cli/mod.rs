@@ -10,6 +10,7 @@
 //! | `layers`, `images`, `containers` | commands on one kind |
 //! | `objects`, `data`, `mount`, `diff`, `copy` | commands on all kinds |
 //! | `status`, `check`, `dedup` | commands on the store as a whole |
+//! | `backup` | the whole store as one stream, and back |
 //! | `du`, `picture` | who uses the space, and pictures of it |
 //! | `duration` | lengths of time as the peer reads them |
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
@@ -20,6 +21,7 @@
 //! Commands on the store run in the calling thread, without a runtime.
 
 mod authorities;
+mod backup;
 mod check;
 pub mod commands;
 mod commit;

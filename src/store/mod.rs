@@ -21,12 +21,14 @@
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
 //! | [`check`] | whether all of it is whole |
+//! | [`backup`] | all of it as one stream, and back |
 //! | [`usage`], [`dedup`] | who uses the space; equal files share their blocks |
 //! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
 //! | [`unfinished`] | layers that wait for the rest of their image |
 //! | [`image_root`] | the second root of a split store |
 //! | [`driver`] | how layers become directories |
 
+pub mod backup;
 pub mod big_data;
 pub mod check;
 mod closing;

@@ -13,6 +13,7 @@
 mod support;
 
 mod archive;
+mod backup;
 mod beside;
 mod btrfs;
 mod checking;

@@ -1,5 +1,6 @@
 //! The built binary: what it prints, where, and its exit codes.
 
+mod backup;
 mod check;
 mod copy;
 mod grammar;
