@@ -117,6 +117,12 @@ impl Store {
         for item in &new.big_data {
             big_data::file_name(&item.key)?;
         }
+        let layer = id::of_container_layer(&id);
+        if new.id.is_some() && self.0.layers.has(&layer)? {
+            // What a crash left of an earlier attempt, unless the container is there: it goes first, in a change of
+            // its own, so that no record is ever without its layer.
+            self.delete_remains(&id)?;
+        }
         let image = match new.image.as_deref().filter(|key| !key.is_empty()) {
             None => None,
             Some(key) => Some(self.known_image(key)?.ok_or(Error::Unknown(Kind::Image))?),
@@ -260,10 +266,8 @@ impl Transaction<'_> {
             return Err(Error::Unknown(Kind::Layer));
         }
         let record = new.record(id, image, &staged.mappings);
-        // No container has it, so a layer of this ID is what a crash left of an earlier attempt.
         if self.layers().has(&record.layer) {
-            self.layers().remove(&record.layer);
-            self.discard_layer(&record.layer)?;
+            return Err(Error::DuplicateId);
         }
         let file = usize::from(new.in_volatile_files);
         if new.is_durable {
