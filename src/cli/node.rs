@@ -1,7 +1,7 @@
 //! `node`: serves CSI on the socket of `CSI_ENDPOINT`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
@@ -9,7 +9,7 @@ use super::grammar::Given;
 use super::output::Output;
 use super::session;
 use crate::node::kubernetes::ApiServer;
-use crate::node::{Config, plugin};
+use crate::node::{Config, plugin, preflight};
 use crate::sys::File;
 use crate::telemetry::{self, Format};
 
@@ -24,6 +24,11 @@ const NODE: &[Flag] = &[
         "http",
         None,
         "Address for health, readiness and metrics, as 127.0.0.1:9808; :9808 for all addresses",
+    ),
+    Flag::value(
+        "preflight",
+        None,
+        "Serve no volumes: wait until the node's mounts, which this file lists as /proc/1/mountinfo does, are shared",
     ),
     Flag::value(
         "shutdown-file",
@@ -76,7 +81,11 @@ fn run(given: &Given, _: &mut Output) -> Outcome {
     let config = config(given)?;
     let store = session::config(given)?;
     telemetry::init(filter, format).map_err(|error| Failure::because(&error))?;
-    plugin::run(config, store).map_err(|error| Failure::because(&error))?;
+    match given.filled("preflight").map(PathBuf::from) {
+        Some(table) => preflight::run(&config, &store, &table),
+        None => plugin::run(config, store),
+    }
+    .map_err(|error| Failure::because(&error))?;
     Ok(0)
 }
 

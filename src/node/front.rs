@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::plugin::{Error, failed};
 
 /// How often the node is looked at.
-pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
 /// What serves before the store is open, and with it.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Front {
     pub(super) bound: Option<Bound>,
     /// Where things are told.
     pub(super) teller: Teller,
+    /// Ends once every teller is gone and all is told.
+    telling: Option<JoinHandle<()>>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) servers: Vec<JoinHandle<Result<(), Error>>>,
     node: String,
@@ -48,6 +50,7 @@ impl Front {
             metrics: Arc::new(Metrics::new()),
             bound: None,
             teller: Teller::mute(),
+            telling: None,
             stop,
             servers: Vec::new(),
             node: config.node_name.clone(),
@@ -68,7 +71,8 @@ impl Front {
                 Ok(api) => {
                     let cluster: Arc<dyn Cluster> = Arc::new(api);
                     // The task ends with the runtime at the latest; what it has not told is lost.
-                    (front.teller, _) = Teller::start(Arc::clone(&cluster));
+                    let (teller, telling) = Teller::start(Arc::clone(&cluster));
+                    (front.teller, front.telling) = (teller, Some(telling));
                     front.bound = Some(Bound {
                         cluster,
                         node: config.node_name.clone(),
@@ -85,19 +89,33 @@ impl Front {
 
     /// Waits until the node has what volumes need. What it lacks stands in its readiness and events.
     pub(super) async fn wait_for_node(&self, needs: &Needs) {
-        while self
-            .look(needs)
-            .await
-            .iter()
-            .any(|problem| problem.is_fatal)
-        {
+        loop {
+            let needs = needs.clone();
+            let found = self.look(move || needs.look()).await;
+            if !found.iter().any(|problem| problem.is_fatal) {
+                return;
+            }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
 
     /// Looks at the node, and tells what has changed since.
-    async fn look(&self, needs: &Needs) -> Vec<Problem> {
-        look(&self.readiness, &self.teller, &self.node, needs).await
+    pub(super) async fn look(
+        &self,
+        found: impl FnOnce() -> Vec<Problem> + Send + 'static,
+    ) -> Vec<Problem> {
+        look(&self.readiness, &self.teller, &self.node, found).await
+    }
+
+    /// Serves no more, and waits until what was told has reached the cluster, but no longer than this.
+    pub(super) async fn finish(self, patience: Duration) {
+        self.stop.send_replace(true);
+        drop(self.teller);
+        if let Some(telling) = self.telling
+            && tokio::time::timeout(patience, telling).await.is_err()
+        {
+            tracing::warn!("the API server does not answer: events are lost");
+        }
     }
 }
 
@@ -106,11 +124,10 @@ pub(super) async fn look(
     readiness: &Readiness,
     teller: &Teller,
     node: &str,
-    needs: &Needs,
+    found: impl FnOnce() -> Vec<Problem> + Send + 'static,
 ) -> Vec<Problem> {
-    let needs = needs.clone();
     // A thread of its own: the pool may be on a disk that hangs, and no lane may hang with it.
-    let Ok(found) = tokio::task::spawn_blocking(move || needs.look()).await else {
+    let Ok(found) = tokio::task::spawn_blocking(found).await else {
         return Vec::new();
     };
     tell(readiness, teller, node, &found);

@@ -5,6 +5,7 @@
 //! | [`csi`] | the wire: services, requests, status codes, sockets |
 //! | [`volume`] | volumes: what is asked for, what is found, what is done |
 //! | [`config`] | everything the plugin needs to know |
+//! | [`preflight`] | what is looked at before the plugin's container is made |
 //! | [`plugin`] | the plugin's life: build, recover, start, drain |
 //! | [`events`] | what the owners of pods are told |
 //! | [`front`] | what serves before the store is open: health, and the cluster's view of it |
@@ -25,6 +26,7 @@ pub mod kubernetes;
 pub mod lanes;
 pub mod metrics;
 pub mod plugin;
+pub mod preflight;
 mod upkeep;
 pub mod volume;
 

@@ -336,7 +336,7 @@ pub enum End {
     Node,
 }
 
-async fn wait_for_signal() -> std::io::Result<End> {
+pub(super) async fn wait_for_signal() -> std::io::Result<End> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -70,7 +70,9 @@ impl Upkeep {
                 () = tokio::time::sleep(front::LOOK_PAUSE) => {}
             }
             let context = &self.context;
-            front::look(&context.readiness, &self.teller, &context.node_name, &needs).await;
+            let needs = needs.clone();
+            let found = move || needs.look();
+            front::look(&context.readiness, &self.teller, &context.node_name, found).await;
         }
     }
 

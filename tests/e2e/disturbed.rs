@@ -152,3 +152,44 @@ fn a_pod_is_deleted_by_force() {
         assert!(warnings.is_empty(), "{warnings:#?}");
     });
 }
+
+#[test]
+fn inline_volumes_are_saved_when_the_node_goes_down() {
+    play(|| {
+        let pod = Pod::new("survivor").image("site", &site("saved")).run();
+        pod.shell("echo kept > /site/kept");
+        // What the unit of docs/operations.md does, and then the runtime.
+        let sign = "/run/strata/node-goes-down";
+        std::fs::write(sign, "").unwrap();
+        let id = container_id(&chart::plugin(), "strata").expect("a container");
+        let restarts = plugin_restarts();
+        Tool::new("kill")
+            .args([container_process(&id).to_string()])
+            .ok();
+        wait_for("the plugin to be started again", || {
+            (plugin_restarts() > restarts).then_some(())
+        });
+        std::fs::remove_file(sign).unwrap();
+        let daemons = format!("daemonset/{}", chart::RELEASE);
+        let log = kubectl(&[
+            "logs",
+            &daemons,
+            "--namespace",
+            chart::NAMESPACE,
+            "--previous",
+        ])
+        .args(["--container", "strata"])
+        .ok()
+        .text();
+        assert!(
+            log.contains("inline volumes are saved drained=1 left=0"),
+            "{log}"
+        );
+        // The node did not go down after all: the volume can be written again.
+        chart::wait_until_ready();
+        assert_eq!(
+            pod.shell("echo more >> /site/kept; cat /site/kept"),
+            "kept\nmore"
+        );
+    });
+}

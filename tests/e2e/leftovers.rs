@@ -19,7 +19,7 @@ pub fn assert_none() {
     let mut left = Vec::new();
     let end = std::time::Instant::now() + super::cluster::PATIENCE;
     while std::time::Instant::now() < end {
-        left = [mounts(), containers(), layers(), pods()].concat();
+        left = [mounts(), containers(), folders(), layers(), pods()].concat();
         if left.is_empty() {
             return;
         }
@@ -59,6 +59,25 @@ pub fn containers() -> Vec<String> {
         .into_iter()
         .map(|id| format!("container {id}"))
         .collect()
+}
+
+/// Folders of volumes, with a record or without, and what is being made.
+fn folders() -> Vec<String> {
+    let places = [
+        "/run/strata/volumes",
+        "/var/lib/strata/overlay-containers",
+        "/var/lib/strata/strata/staging",
+    ];
+    let folders = |place: &str| -> Vec<String> {
+        fs::read_dir(place)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("an entry"))
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| format!("folder {}", entry.path().display()))
+            .collect()
+    };
+    places.iter().flat_map(|place| folders(place)).collect()
 }
 
 /// Layers that no image needs: records, and directories without a record.

@@ -22,6 +22,9 @@ KUBELET_DIR=/var/lib/kubelet
 # folders of $RUN/places there, and the machine's own stay as they are.
 PLACES=(/var/lib/kubelet /var/lib/strata /var/lib/cni /var/lib/containerd /var/log/pods /var/log/containers
     /run/containerd /run/strata)
+# What the kubelet sets for the whole machine: kept by `up`, put back by `down`.
+SETTINGS=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys
+    kernel/keys/root_maxbytes)
 export KUBECONFIG=$RUN/admin.conf
 # Else kubectl and helm leave what they have learnt in the home of whoever runs them.
 export KUBECACHEDIR=$RUN/kube-cache HELM_CACHE_HOME=$RUN/helm-cache HELM_CONFIG_HOME=$RUN/helm-config HELM_DATA_HOME=$RUN/helm-data
@@ -29,6 +32,13 @@ PATH=$PROGRAMS:$cache/bin:$PATH
 
 say() { echo "cluster: $*" >&2; }
 fail() { say "$*"; exit 1; }
+
+# What a cluster changes outside its folder, as text: settings, and which of the places are there.
+machine_state() {
+    local setting place
+    for setting in "${SETTINGS[@]}"; do echo "$setting = $(cat "/proc/sys/$setting")"; done
+    for place in "${PLACES[@]}"; do if [ -d "$place" ]; then echo "$place is there"; fi; done
+}
 
 seconds_since() { # a time as printed by date +%s%N
     local passed=$((($(date +%s%N) - $1) / 1000000))

@@ -50,6 +50,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "strata.reference" (dict "image" .Values.image "tag" .Chart.AppVersion) -}}
 {{- end -}}
 
+{{- define "strata.socketDir" -}}
+{{- printf "%s/plugins/%s" .Values.kubeletDir .Values.driverName -}}
+{{- end -}}
+
+{{/* What every container of the plugin's binary is told of its node. */}}
+{{- define "strata.env" -}}
+- name: CSI_ENDPOINT
+  value: unix://{{ include "strata.socketDir" . }}/csi.sock
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end -}}
+
 {{- define "strata.hasClass" -}}
 {{- if and .Values.provisioner.enabled .Values.storageClass.create }}true{{ end -}}
 {{- end -}}
