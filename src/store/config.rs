@@ -475,18 +475,60 @@ const KEYS: [&str; 8] = [
     "options",
 ];
 
-/// Refuses keys that look like a slip of the pen, which would silently select another store; others
-/// that are not known are logged.
+/// Keys of `[storage.options]`: what we read, and what peers do.
+const OPTION_KEYS: [&str; 22] = [
+    "additionalimagestores",
+    "additionallayerstores",
+    "pull_options",
+    "size",
+    "inodes",
+    "mount_program",
+    "mountopt",
+    "ignore_chown_errors",
+    "skip_mount_home",
+    "force_mask",
+    "remap-uids",
+    "remap-gids",
+    "remap-user",
+    "remap-group",
+    "root-auto-userns-user",
+    "auto-userns-min-size",
+    "auto-userns-max-size",
+    "disable-volatile",
+    "overlay",
+    "vfs",
+    "btrfs",
+    "zfs",
+];
+
+/// Refuses keys that look like a slip of the pen, which would silently select another store, or leave one out;
+/// others that are not known are logged.
 fn check_keys(table: &Table, path: &Path) -> Result<(), ConfigError> {
-    let storage = table.get("storage").and_then(Value::as_table);
-    let unknown_tables = table.keys().filter(|key| *key != "storage");
-    let unknown_keys = storage
-        .into_iter()
-        .flat_map(Table::keys)
-        .filter(|key| !KEYS.contains(&key.as_str()));
-    for key in unknown_tables.chain(unknown_keys) {
+    let inner = |table: Option<&Table>, key: &str| table?.get(key)?.as_table().cloned();
+    let storage = inner(Some(table), "storage");
+    let options = inner(storage.as_ref(), "options");
+    let top = table.keys().filter(|key| *key != "storage");
+    // A key of the table above its heading is a slip, too.
+    if let Some(key) = table.keys().find(|key| KEYS.contains(&key.as_str())) {
+        return Err(ConfigError::Misspelt {
+            path: path.to_owned(),
+            key: key.clone(),
+            meant: "[storage]",
+        });
+    }
+    check_known(top, &["storage"], path)?;
+    check_known(storage.iter().flat_map(Table::keys), &KEYS, path)?;
+    check_known(options.iter().flat_map(Table::keys), &OPTION_KEYS, path)
+}
+
+fn check_known<'a>(
+    keys: impl Iterator<Item = &'a String>,
+    known: &[&'static str],
+    path: &Path,
+) -> Result<(), ConfigError> {
+    for key in keys.filter(|key| !known.contains(&key.as_str())) {
         let near = |known: &&&str| distance(&key.to_ascii_lowercase(), known) <= 2;
-        if let Some(meant) = KEYS.iter().chain(&["storage"]).find(near) {
+        if let Some(meant) = known.iter().find(near) {
             return Err(ConfigError::Misspelt {
                 path: path.to_owned(),
                 key: key.clone(),
@@ -576,6 +618,12 @@ mod tests {
         );
         assert!(load("[storage]\nGraphRoot = \"/g\"").is_err());
         assert!(load("[storages]\ndriver = \"vfs\"").is_err());
+        assert!(load("graphroot = \"/g\"").is_err());
+        assert!(load("[storage.options]\nadditionalimagestore = [\"/g\"]").is_err());
+        assert!(
+            load("[storage.options]\nremap-user = \"u\"\n[storage.options.thinpool]\nfs = \"xfs\"")
+                .is_ok()
+        );
         assert!(load("[storage]\nsomething_new = 1\n[engine]\nx = 1").is_ok());
     }
 
