@@ -32,6 +32,14 @@ pub struct Config {
     pub is_transient: bool,
     /// Other owners are copied, not shown by mounts: `_CONTAINERS_OVERLAY_DISABLE_IDMAP`.
     pub no_id_mapped_mounts: bool,
+    /// Layers of volatile containers are mounted as all others are.
+    pub ignores_volatile: bool,
+    /// The user whose subordinate IDs root gives to containers; `None`: `containers`.
+    pub automatic_user: Option<String>,
+    /// How many IDs an automatic user name space has at least; 0: 1024.
+    pub automatic_min_size: u32,
+    /// How many it has at most; 0: 65536.
+    pub automatic_max_size: u32,
     /// Options of pulls, passed on.
     pub pull_options: Vec<(String, String)>,
 }
@@ -312,6 +320,16 @@ impl Reader<'_> {
         }
     }
 
+    /// A number that is not there is 0.
+    fn number(&self, key: &str) -> Result<u32, ConfigError> {
+        let number = match self.find(key) {
+            None => Some(0),
+            Some(Value::Integer(number)) => u32::try_from(*number).ok(),
+            Some(_) => None,
+        };
+        number.ok_or_else(|| self.fail(key, "a number from 0 to 4294967295"))
+    }
+
     /// Every scalar of a table, as `key=value`.
     fn options(&self, table: &str, prefix: &str) -> Result<Vec<String>, ConfigError> {
         let Some(value) = self.find(table) else {
@@ -450,6 +468,10 @@ impl Config {
                 .text("storage.imagestore")?
                 .map(|text| expand(&text, environment)),
             is_transient: reader.flag("storage.transient_store")?,
+            ignores_volatile: reader.flag("storage.options.disable-volatile")?,
+            automatic_user: reader.text("storage.options.root-auto-userns-user")?,
+            automatic_min_size: reader.number("storage.options.auto-userns-min-size")?,
+            automatic_max_size: reader.number("storage.options.auto-userns-max-size")?,
             pull_options: match reader.find("storage.options.pull_options") {
                 None => Vec::new(),
                 Some(_) => reader
@@ -559,6 +581,26 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_user_name_spaces_and_volatile_containers_are_read() {
+        let config = load(
+            "[storage.options]\nroot-auto-userns-user = \"pods\"\nauto-userns-min-size = 10\n\
+             auto-userns-max-size = 20\ndisable-volatile = true\n",
+        )
+        .unwrap();
+        assert_eq!(config.automatic_user.as_deref(), Some("pods"));
+        assert_eq!(
+            (config.automatic_min_size, config.automatic_max_size),
+            (10, 20)
+        );
+        assert!(config.ignores_volatile);
+        let error = load("[storage.options]\nauto-userns-max-size = -1\n").unwrap_err();
+        assert!(
+            error.to_string().contains("auto-userns-max-size"),
+            "{error}"
+        );
+    }
 
     fn load(text: &str) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().unwrap();

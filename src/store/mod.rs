@@ -24,10 +24,12 @@
 //! | [`backup`] | all of it as one stream, and back |
 //! | [`usage`], [`dedup`] | who uses the space; equal files share their blocks |
 //! | [`id_map`], [`mapping`], [`subordinate`] | ID mappings, where layers have whose IDs, and who may have which |
+//! | [`automatic`] | IDs for a container that nobody else has |
 //! | [`unfinished`] | layers that wait for the rest of their image |
 //! | [`image_root`] | the second root of a split store |
 //! | [`driver`] | how layers become directories |
 
+pub mod automatic;
 pub mod backup;
 pub mod big_data;
 pub mod check;
@@ -73,6 +75,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use automatic::AutomaticMaps;
 pub use config::{Config, ConfigError, Environment};
 pub use container::{NewContainer, record::ContainerRecord};
 pub use deleting::DeletedImage;

@@ -127,7 +127,7 @@ impl Store {
         if options.options.is_empty() {
             options.options = target.options;
         }
-        options.volatile |= target.is_volatile;
+        options.volatile |= target.is_volatile && !self.config().ignores_volatile;
         options.label = options.label.take().or(target.label);
         let mounting = Mounting {
             at: None,

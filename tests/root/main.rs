@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod automatic;
 mod bad_input;
 mod full_disk;
 mod held;
@@ -19,4 +20,5 @@ mod reboot;
 mod registries;
 mod retries;
 mod unrecorded;
+mod volatile;
 mod volumes;

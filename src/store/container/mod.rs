@@ -4,12 +4,13 @@ pub mod record;
 
 use std::sync::Arc;
 
+use super::automatic::AutomaticMaps;
 use super::big_data;
 use super::driver::{PrepareOptions, Role};
 use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
-use super::id_map::{IdMappings, WantedMaps};
+use super::id_map::{IdMappings, Wanted, WantedMaps};
 use super::image::record::ImageRecord;
 use super::layer::record::LayerRecord;
 use super::layer::stage::StagedLayer;
@@ -50,6 +51,8 @@ pub struct NewContainer {
     pub big_data: Vec<BigDataItem>,
     /// Files for its `userdata` directory, there before the record is: name and contents.
     pub userdata: Vec<(String, Vec<u8>)>,
+    /// Finds ID mappings that no other container has, instead of `mappings`.
+    pub automatic: Option<AutomaticMaps>,
     /// Which ID mappings its user name space has; without an image inherited from `parent`.
     pub mappings: WantedMaps,
     /// Mounts it in the same critical section.
@@ -127,12 +130,24 @@ impl Store {
             None => None,
             Some(key) => Some(self.known_image(key)?.ok_or(Error::Unknown(Kind::Image))?),
         };
+        let take_lock =
+            || RecordLock::acquire(&self.0.graph, USER_NAMESPACE_LOCK, Access::Exclusive);
+        // Peers that look for IDs nobody has must not do so between our look and our record.
+        let mut lock = None;
+        if let Some(wanted) = new.automatic.take() {
+            let size = self.automatic_size(&wanted, image.as_ref().map(|image| &*image.record))?;
+            lock = Some(take_lock()?);
+            let IdMappings { uids, gids } = self.automatic_maps(&wanted, size)?;
+            new.mappings = WantedMaps {
+                uids: Wanted::Mapped(uids),
+                gids: Wanted::Mapped(gids),
+            };
+        }
         let staged = self.stage_container_layer(&new, image.as_ref())?;
         let files = self.stage_container_files(&new)?;
-        // Peers that look for IDs nobody has must not do so between our look and our record.
-        let lock = (!staged.mappings.is_empty())
-            .then(|| RecordLock::acquire(&self.0.graph, USER_NAMESPACE_LOCK, Access::Exclusive))
-            .transpose()?;
+        if lock.is_none() && !staged.mappings.is_empty() {
+            lock = Some(take_lock()?);
+        }
         let container = self.write(Scope::ALL, move |transaction| {
             let image = image.as_ref().map(|image| &*image.record);
             transaction.create_container(&id, new, image, &staged, files)
