@@ -78,16 +78,22 @@ fn bytes(value: &str, option: &str) -> Result<u64, DriverError> {
     let scale = 1_u64 << (10 * power);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    let mut size = whole.checked_mul(scale).ok_or_else(refuse)?;
-    let mut part = scale;
-    for digit in fraction.bytes() {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10);
-        part /= 10;
-        size = size
-            .checked_add(part * u64::from(digit.ok_or_else(refuse)?))
-            .ok_or_else(refuse)?;
-    }
-    Ok(size)
+    let part = match fraction {
+        "" => 0,
+        // More digits than any unit has bytes say nothing.
+        digits if digits.len() > 18 || !digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            return Err(refuse());
+        }
+        digits => {
+            let numerator: u128 = digits.parse().map_err(|_| refuse())?;
+            let denominator = 10_u128.pow(digits.len() as u32);
+            u64::try_from(numerator * u128::from(scale) / denominator).map_err(|_| refuse())?
+        }
+    };
+    whole
+        .checked_mul(scale)
+        .and_then(|size| size.checked_add(part))
+        .ok_or_else(refuse)
 }
 
 fn stores(value: &str, option: &str) -> Result<Vec<PathBuf>, DriverError> {
@@ -246,6 +252,7 @@ mod tests {
             ("10G", Some(10 << 30)),
             ("1.5 GiB", Some(3 << 29)),
             ("2kb", Some(2048)),
+            ("0.001g", Some(1_073_741)),
             ("1.x", None),
             ("", None),
             ("G", None),
