@@ -25,7 +25,7 @@ binary: ## Builds the one static binary for release and prints its path
 image: ## Builds the container image with Strata itself and prints where it is; PUSH=registry/name:tag sends it there
 	@scripts/build-image
 
-test: ## Runs every test, as root, and ends with counts (installs the peer tools that it needs)
+test: ## Runs the tests, as root, and ends with counts (installs the peer tools that it needs)
 	@scripts/install test
 	@scripts/run-tests
 
@@ -82,7 +82,7 @@ all: export VM_ROUNDS ?= 12
 all: export VM_POINTS ?= every
 all: export VM_TIMEOUT ?= 1800
 all: export TORTURE_WITHOUT ?= layers.lock,images.lock,containers.lock
-all: check test vm-test vm-guards vagrant-test bench ## All of the above, whole
+all: check run test vm-test vm-guards e2e vagrant-test bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt
