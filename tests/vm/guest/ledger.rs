@@ -21,6 +21,8 @@ pub struct Claim {
     pub context: HashMap<String, String>,
     /// What its pod has written and synced.
     pub note: Option<String>,
+    /// What it is about to put in that place: after a loss of power it may have come there.
+    pub writing: Option<String>,
     /// Its deletion was asked for, and may or may not have happened.
     pub is_going: bool,
 }
