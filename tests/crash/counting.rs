@@ -157,9 +157,9 @@ fn plain_binary() -> PathBuf {
     let path = std::env::var_os("STRATA_PLAIN_BINARY").map(PathBuf::from);
     let path = path.filter(|path| path.is_file()).unwrap_or_else(|| {
         panic!(
-            "STRATA_PLAIN_BINARY names no program: it is the strata of a build without the feature \
-             fault. Run scripts/run-tests without arguments, which makes one, or: cargo build && \
-             cp target/debug/strata /tmp/plain && export STRATA_PLAIN_BINARY=/tmp/plain"
+            "STRATA_PLAIN_BINARY names no program: it is the released strata, which has no feature fault. Run \
+             scripts/run-tests without arguments, which makes one, or: \
+             export STRATA_PLAIN_BINARY=$(scripts/build-binary)"
         )
     });
     let bytes = fs::read(&path).expect("the program can be read");
