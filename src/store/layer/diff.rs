@@ -17,7 +17,7 @@ use crate::store::id_map::IdMappings;
 use crate::store::layer::record::LayerRecord;
 use crate::store::layer::stage::StageOptions;
 use crate::store::transaction::Scope;
-use crate::store::{Flags, Found, Store};
+use crate::store::{Found, Store};
 use crate::sys;
 
 /// Why a layer could not be read back. What was written of the stream is useless.
@@ -198,31 +198,13 @@ impl Store {
         let owners_below = self.side(&found)?.owners.below;
         let store = self.clone();
         self.write(Scope::LAYERS, move |transaction| {
-            let marked = transaction.mark_incomplete(&id)?;
-            let result = store.unpack_over(&id, diff, &marked.mappings(), &owners_below);
-            // Whatever came of it, the layer is whole again as far as peers are concerned.
-            let mut record = marked;
-            record.flags.remove(Flags::INCOMPLETE);
+            let mut record = transaction.mark_incomplete(&id)?;
+            let result = store.unpack_over(&id, diff, &record.mappings(), &owners_below);
             if let Ok(measured) = &result {
                 record.compressed_diff_digest = Some(measured.digest.clone());
                 record.compressed_size = measured.size.cast_signed();
-                record.diff_digest = Some(measured.diff_id.clone());
-                record.diff_size = measured.diff_size.cast_signed();
-                record.compression = measured.compression.number();
-                record.uids.clone_from(&measured.uids);
-                record.gids.clone_from(&measured.gids);
             }
-            transaction.layers().put(record, 0)?;
-            match result {
-                Ok(_) => {
-                    transaction.require_durable();
-                    Ok(())
-                }
-                Err(error) => {
-                    transaction.save()?;
-                    Err(error)
-                }
-            }
+            transaction.settle_contents(record, result)
         })
     }
 

@@ -319,6 +319,29 @@ impl Transaction<'_> {
         self.save()?;
         Ok(marked)
     }
+
+    /// Ends what [`Transaction::mark_incomplete`] began: whatever came of it, the layer is whole again as far as peers
+    /// are concerned. A failure is saved at once and returned.
+    pub(in crate::store) fn settle_contents(
+        &mut self,
+        mut record: LayerRecord,
+        result: Result<stage::Measured, Error>,
+    ) -> Result<(), Error> {
+        record.flags.remove(Flags::INCOMPLETE);
+        let result = result.map(|measured| {
+            record.diff_digest = Some(measured.diff_id);
+            record.diff_size = measured.diff_size.cast_signed();
+            record.compression = measured.compression.number();
+            record.uids = measured.uids;
+            record.gids = measured.gids;
+        });
+        self.layers().put(record, 0)?;
+        match result {
+            Ok(()) => self.require_durable(),
+            Err(_) => self.save()?,
+        }
+        result
+    }
 }
 
 impl Inner {

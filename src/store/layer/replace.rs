@@ -5,7 +5,6 @@ use std::io::{BufReader, BufWriter, Write};
 use super::NewLayer;
 use crate::archive::pack;
 use crate::store::driver::{DriverError, DriverKind};
-use crate::store::flags::Flags;
 use crate::store::transaction::Scope;
 use crate::store::{Error, StageOptions, Store};
 use crate::sys::{self, Dir};
@@ -60,28 +59,9 @@ impl Store {
                 .and_then(|()| store.unpack_over(&id, archive, &record.mappings(), &owners_below));
             // The archive was needed until here.
             drop(entry);
-            // Whatever came of it, the layer is whole again as far as peers are concerned.
-            record.flags.remove(Flags::INCOMPLETE);
             record.compressed_diff_digest = None;
             record.compressed_size = 0;
-            if let Ok(measured) = &result {
-                record.compression = measured.compression.number();
-                record.diff_digest = Some(measured.diff_id.clone());
-                record.diff_size = measured.diff_size.cast_signed();
-                record.uids.clone_from(&measured.uids);
-                record.gids.clone_from(&measured.gids);
-            }
-            transaction.layers().put(record, 0)?;
-            match result {
-                Ok(_) => {
-                    transaction.require_durable();
-                    Ok(())
-                }
-                Err(error) => {
-                    transaction.save()?;
-                    Err(error)
-                }
-            }
+            transaction.settle_contents(record, result)
         })
     }
 }
