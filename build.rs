@@ -1,17 +1,21 @@
 //! Compiles the interface definitions below `proto` when the node plugin is built; nothing else.
 
 use std::error::Error;
-use std::path::PathBuf;
 
+#[cfg(feature = "node")]
 const DEFINITIONS: [&str; 2] = ["csi/csi.proto", "pluginregistration/registration.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=proto");
-    if std::env::var_os("CARGO_FEATURE_NODE").is_none() {
-        return Ok(());
-    }
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo gives OUT_DIR")?);
+    #[cfg(feature = "node")]
+    compile()?;
+    Ok(())
+}
+
+#[cfg(feature = "node")]
+fn compile() -> Result<(), Box<dyn Error>> {
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo gives OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler
         .include_imports(true)

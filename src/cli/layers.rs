@@ -1,6 +1,6 @@
 //! Commands on layers.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{FAILED, Failure, Outcome};
@@ -258,8 +258,8 @@ struct Users<'a> {
 impl<'a> Users<'a> {
     fn of(images: &'a [Found<ImageRecord>], containers: &'a Roster<ContainerRecord>) -> Self {
         let mut users = Self {
-            images: HashMap::new(),
-            containers: HashMap::new(),
+            images: HashMap::with_capacity(images.len()),
+            containers: HashMap::with_capacity(containers.len()),
         };
         for image in images {
             for layer in image.top_layers() {

@@ -15,6 +15,16 @@ use super::table::Table;
 pub struct Roster<R>(Vec<Arc<Table<R>>>);
 
 impl<R: Record> Roster<R> {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|table| table.len()).sum()
+    }
+
+    /// True without entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The entries, in the order of the files.
     pub fn iter(&self) -> impl Iterator<Item = &Row<R>> {
         self.0.iter().flat_map(|table| table.iter())

@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::error::Error;
 use super::last_write::LastWrite;
 use super::row::Record;
-use super::spare;
+use super::spare::{self, Staged};
 use super::table::Table;
 use crate::sys::record_lock::{Access, RecordLock};
-use crate::sys::{Dir, Durability, FileIdentity, StagedFile};
+use crate::sys::{Dir, Durability, FileIdentity};
 
 /// At most so many files hold one table.
 pub const MAX_FILES: usize = 3;
@@ -24,7 +24,7 @@ pub struct Place {
     pub dir: Dir,
     /// Its name.
     pub name: &'static str,
-    /// Where a spare for a full disk lies; none for read-only stores.
+    /// Where its spare lies; none for read-only stores.
     pub spares: Option<Dir>,
 }
 
@@ -70,10 +70,10 @@ pub struct TableLock {
 
 /// Files of one table that were written ahead of their save.
 #[derive(Debug, Default)]
-pub struct Ahead<'a>(Vec<(usize, StagedFile<'a>)>);
+pub struct Ahead<'a>(Vec<(usize, Staged<'a>)>);
 
 impl<'a> Ahead<'a> {
-    fn take(&mut self, number: usize) -> Option<StagedFile<'a>> {
+    fn take(&mut self, number: usize) -> Option<Staged<'a>> {
         let at = self.0.iter().position(|(own, _)| *own == number)?;
         Some(self.0.swap_remove(at).1)
     }
@@ -333,14 +333,14 @@ impl<R: Record> TableFile<R> {
         for (number, place) in self.places.iter().enumerate() {
             if dirty.get(number).copied().unwrap_or(false) {
                 let table = Arc::clone(&self.state().table);
-                let staged = place.dir.stage_file(place.name, &table.pieces(number));
+                let staged = spare::stage(place, &table.pieces(number), self.durability);
                 let staged = staged.and_then(|staged| {
                     staged.start_writeback()?;
                     Ok(staged)
                 });
                 match staged {
                     Ok(staged) => ahead.0.push((number, staged)),
-                    // Most likely a full disk: the save has a spare for that, or reports it.
+                    // The save tries again, and reports it.
                     Err(error) => tracing::debug!(file = place.name, %error, "not written ahead"),
                 }
             }
@@ -356,6 +356,7 @@ impl<R: Record> TableFile<R> {
         for (place, saved) in self.places.iter().zip(saved) {
             if *saved {
                 place.dir.sync()?;
+                place.settle()?;
             }
         }
         Ok(())
@@ -385,24 +386,19 @@ impl<R: Record> TableFile<R> {
             if !dirty.get(number).copied().unwrap_or(false) {
                 continue;
             }
-            let Place { dir, name, spares } = place;
-            let identity = match (ahead.take(number), spares) {
-                (Some(staged), _) => staged.publish(name, self.durability)?,
-                (None, Some(spares)) => {
-                    let table = Arc::clone(&self.state().table);
+            let table = Arc::clone(&self.state().table);
+            let stage = || spare::stage(place, &table.pieces(number), self.durability);
+            let staged = ahead.take(number).map_or_else(stage, Ok)?;
+            let identity = match staged.publish(self.durability) {
+                // There was room for the contents, but not for their name or what leads to them.
+                Err(full) if full.is_no_space() => {
                     let pieces = table.pieces(number);
-                    spare::replace(dir, name, &pieces, self.durability, spares)?
+                    let staged = spare::stage_on_full_disk(place, &pieces, self.durability, full)?;
+                    staged.publish(self.durability)?
                 }
-                (None, None) => {
-                    let table = Arc::clone(&self.state().table);
-                    let staged = dir.stage_file(name, &table.pieces(number))?;
-                    staged.publish(name, self.durability)?
-                }
+                result => result?,
             };
-            if let Some(spares) = spares {
-                let len = usize::try_from(identity.size).unwrap_or(usize::MAX);
-                spare::keep(name, len, spares);
-            }
+            place.keep_spare(identity.size);
             self.state_mut().identities[number] = Some(identity);
         }
         let mut state = self.state_mut();

@@ -220,7 +220,7 @@ impl File {
             .map_err(self.fail("truncate"))
     }
 
-    /// Reserves blocks for the first `size` bytes and extends the file to them.
+    /// Reserves blocks for the first `size` bytes; the file has no more contents than before.
     ///
     /// # Errors
     /// When the disk is full or the file system can't.
@@ -228,7 +228,7 @@ impl File {
         fault::change("fallocate", || {
             Ok(fs::fallocate(
                 &self.fd,
-                fs::FallocateFlags::empty(),
+                fs::FallocateFlags::KEEP_SIZE,
                 0,
                 size,
             )?)

@@ -21,6 +21,7 @@ pub fn keep_little() {
 pub fn populate<T>(buffer: &mut Vec<T>) {
     const PAGE: usize = 4096;
     const SMALLEST: usize = 32 * PAGE;
+    const HUGE: usize = 512 * PAGE;
     let spare = buffer.spare_capacity_mut();
     let start = spare.as_mut_ptr().cast::<u8>();
     let size = std::mem::size_of_val(spare);
@@ -36,6 +37,9 @@ pub fn populate<T>(buffer: &mut Vec<T>) {
     // SAFETY: the pages lie in the buffer, which is ours alone and lives on; they keep their contents.
     // A failure changes nothing: the pages then come one by one.
     unsafe {
+        if whole >= HUGE {
+            libc::madvise(start.add(before).cast(), whole, libc::MADV_HUGEPAGE);
+        }
         libc::madvise(start.add(before).cast(), whole, libc::MADV_POPULATE_WRITE);
     }
 }

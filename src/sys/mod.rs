@@ -11,6 +11,7 @@
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
 //! | [`node`] | devices, modes and times by name; paths for which a directory is the root |
 //! | [`remove`] | removing trees, however deep they are |
+//! | `patch` | giving a file other contents by writing only what differs |
 //! | [`replace`] | replacing a file atomically, and [`Durability`] |
 //! | [`record_lock`] | open-file-description locks over a whole file |
 //! | [`xattr`] | extended attributes |
@@ -35,6 +36,7 @@ pub mod memory;
 pub mod mount;
 pub mod mount_table;
 pub mod node;
+mod patch;
 pub mod record_lock;
 pub mod remove;
 pub mod replace;

@@ -33,13 +33,9 @@ pub fn deploy(arguments: &[&str]) -> Tool {
 
 /// Installs the chart where it is not, and waits until the kubelet knows the driver.
 pub fn install() {
-    let releases = helm(&["list", "--namespace", NAMESPACE, "-o", "json", "--deployed"]);
-    let is_installed = releases
-        .ok()
-        .json()
-        .as_array()
-        .is_some_and(|releases| !releases.is_empty());
-    if !is_installed {
+    // Helm keeps a release as a secret; `helm list` asks for the same, five times slower.
+    let releases = format!("owner=helm,name={RELEASE},status=deployed");
+    if list(&["secrets", "--namespace", NAMESPACE, "-l", &releases]).is_empty() {
         deploy(&[]).ok();
     }
     wait_until_ready();

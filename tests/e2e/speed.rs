@@ -12,6 +12,8 @@ use super::stage::play;
 use super::support::http;
 
 const PODS: usize = 30;
+/// How many of them are ended at a time.
+const TOGETHER: usize = 10;
 /// How much more the kubelet's mounting may take than for an emptyDir.
 const MORE_THAN_EMPTY_DIR: Duration = Duration::from_millis(25);
 /// How long our part of it may take.
@@ -72,25 +74,51 @@ struct Times {
     starting: Vec<Duration>,
 }
 
-/// Starts a pod, and measures.
-fn start(pod: &Pod, plugin: &str, times: &mut Times) {
-    let before = (kubelet(plugin), ours());
-    let pod = pod.create();
-    let begun = Instant::now();
-    pod.wait_until_ready();
-    times.starting.push(begun.elapsed());
-    times.mounting.push(between(before.0, kubelet(plugin)));
-    if plugin.contains(DRIVER) {
-        times.publishing.push(between(before.1, ours()));
+/// Pods with one kind of volume, and what they took.
+struct Series {
+    name: &'static str,
+    plugin: String,
+    /// What the kubelet and the plugin had counted when the last pod was ready.
+    counted: ((f64, f64), (f64, f64)),
+    times: Times,
+}
+
+impl Series {
+    fn new(name: &'static str, plugin: &str) -> Self {
+        Self {
+            name,
+            plugin: plugin.to_owned(),
+            counted: (kubelet(plugin), ours()),
+            times: Times::default(),
+        }
     }
+
+    /// Starts one more pod, and measures.
+    fn start(&mut self, number: usize, with_volume: impl FnOnce(Pod) -> Pod) {
+        let pod = with_volume(Pod::new(&format!("{}-{number}", self.name))).create();
+        let begun = Instant::now();
+        pod.wait_until_ready();
+        self.times.starting.push(begun.elapsed());
+        let before = std::mem::replace(&mut self.counted, (kubelet(&self.plugin), ours()));
+        self.times.mounting.push(between(before.0, self.counted.0));
+        if self.plugin.contains(DRIVER) {
+            self.times
+                .publishing
+                .push(between(before.1, self.counted.1));
+        }
+    }
+}
+
+/// Ends pods without waiting for them.
+fn end(pods: &[String]) {
     kubectl(&[
         "delete",
-        "pod",
-        &pod.name,
+        "pods",
         "--grace-period=0",
         "--force",
         "--wait=false",
     ])
+    .args(pods)
     .ok();
 }
 
@@ -105,13 +133,18 @@ fn an_inline_volume_is_about_as_fast_as_an_empty_dir() {
         let image = site("speed");
         // Brings the image into the store.
         Pod::new("first").image("site", &image).run().delete();
-        let (mut empty, mut inline) = (Times::default(), Times::default());
+        let mut empty = Series::new("empty", "kubernetes.io/empty-dir");
+        let mut inline = Series::new("inline", &format!("kubernetes.io/csi:{DRIVER}"));
+        let mut living = Vec::new();
         for number in 0..PODS {
-            let pod = Pod::new(&format!("empty-{number}")).empty_dir("site");
-            start(&pod, "kubernetes.io/empty-dir", &mut empty);
-            let pod = Pod::new(&format!("inline-{number}")).image("site", &image);
-            start(&pod, &format!("kubernetes.io/csi:{DRIVER}"), &mut inline);
+            empty.start(number, |pod| pod.empty_dir("site"));
+            inline.start(number, |pod| pod.image("site", &image));
+            living.extend([format!("empty-{number}"), format!("inline-{number}")]);
+            if living.len() == TOGETHER {
+                end(&std::mem::take(&mut living));
+            }
         }
+        let (mut empty, mut inline) = (empty.times, inline.times);
         let mut text = format!("speed: {PODS} pods each, in turn; p50 and p90 in milliseconds\n");
         let mut line = |what: &str, times: &mut [Duration]| {
             let (half, most) = quantiles(times);

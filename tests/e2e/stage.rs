@@ -48,8 +48,15 @@ pub fn report(text: &str) {
 /// Deletes what tests make.
 fn clear() {
     // What makes pods goes before them.
-    for kind in ["deployments", "pods", "persistentvolumeclaims", "secrets"] {
-        kubectl(&["delete", kind, "--all", "--grace-period=1", "--timeout=60s"]).output();
+    for kinds in ["deployments", "pods,persistentvolumeclaims,secrets"] {
+        kubectl(&[
+            "delete",
+            kinds,
+            "--all",
+            "--grace-period=1",
+            "--timeout=60s",
+        ])
+        .output();
     }
     let classes = "strata.dev/e2e=true";
     kubectl(&["delete", "storageclasses", "-l", classes]).output();

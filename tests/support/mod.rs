@@ -19,6 +19,7 @@
 
 pub mod http;
 pub mod image;
+#[cfg(feature = "node")]
 pub mod plugin;
 pub mod registry;
 pub mod scratch;
