@@ -83,8 +83,33 @@ pub fn detect(start: &[u8]) -> Compression {
         .map_or(Compression::None, |(_, compression)| compression)
 }
 
+/// What lies within an [`io::Error`] when the bytes are no stream of their compression: the input could be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the {compression} stream is damaged")]
+pub struct Damaged {
+    /// What the stream began as.
+    pub compression: Compression,
+    /// What the decoder says.
+    #[source]
+    pub source: io::Error,
+}
+
 /// The start of a stream that was read to recognise it, then the rest.
-type Input<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+type Input<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, Watched<R>>>;
+
+/// An input that remembers whether it failed itself.
+struct Watched<R> {
+    input: R,
+    has_failed: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(bytes);
+        self.has_failed |= read.is_err();
+        read
+    }
+}
 
 /// A stream that is decoded while it is read; see [`decoder`].
 pub struct Decoder<R: Read>(Inner<R>);
@@ -111,6 +136,10 @@ pub fn decoder<R: Read>(mut input: R) -> io::Result<(Compression, Decoder<R>)> {
         .take(MAGIC_LEN as u64)
         .read_to_end(&mut start)?;
     let compression = detect(&start);
+    let input = Watched {
+        input,
+        has_failed: false,
+    };
     let input = BufReader::with_capacity(INPUT_BUFFER, io::Cursor::new(start).chain(input));
     let inner = match compression {
         Compression::None => Inner::None(input),
@@ -138,26 +167,46 @@ impl<R: Read> Decoder<R> {
     /// # Errors
     /// When the input can't be read.
     pub fn drain_input(&mut self) -> io::Result<u64> {
-        let input = match &mut self.0 {
-            Inner::None(input) => input,
-            Inner::Bzip2(decoder) => decoder.get_mut(),
-            Inner::Gzip(decoder) => decoder.get_mut(),
-            Inner::Xz(decoder) => decoder.get_mut(),
-            Inner::Zstd(decoder) => decoder.get_mut(),
-        };
-        io::copy(input, &mut io::sink())
+        io::copy(self.input().1, &mut io::sink())
+    }
+
+    fn input(&mut self) -> (Compression, &mut Input<R>) {
+        match &mut self.0 {
+            Inner::None(input) => (Compression::None, input),
+            Inner::Bzip2(decoder) => (Compression::Bzip2, decoder.get_mut()),
+            Inner::Gzip(decoder) => (Compression::Gzip, decoder.get_mut()),
+            Inner::Xz(decoder) => (Compression::Xz, decoder.get_mut()),
+            Inner::Zstd(decoder) => (Compression::Zstd, decoder.get_mut()),
+        }
+    }
+
+    /// Tells bytes that can't be decoded from an input that can't be read.
+    fn explain(&mut self, source: io::Error) -> io::Error {
+        let (compression, input) = self.input();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::Interrupted => source,
+            _ if input.get_ref().get_ref().1.has_failed => source,
+            _ => io::Error::new(
+                io::ErrorKind::InvalidData,
+                Damaged {
+                    compression,
+                    source,
+                },
+            ),
+        }
     }
 }
 
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
+        let read = match &mut self.0 {
             Inner::None(input) => input.read(bytes),
             Inner::Bzip2(decoder) => decoder.read(bytes),
             Inner::Gzip(decoder) => decoder.read(bytes),
             Inner::Xz(decoder) => decoder.read(bytes),
             Inner::Zstd(decoder) => decoder.read(bytes),
-        }
+        };
+        read.map_err(|error| self.explain(error))
     }
 }
 
@@ -288,6 +337,30 @@ mod tests {
                 io::ErrorKind::UnexpectedEof,
                 "{compression}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_an_input_that_fails() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _bytes: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("torn"))
+            }
+        }
+        for number in 1..=4 {
+            let compression = Compression::from_number(number).unwrap();
+            let whole = encoded(compression, &[7; 1000]);
+            let damaged = [&whole[..8], &[0x5a; 100]].concat();
+            let (found, mut decoder) = decoder(&*damaged).unwrap();
+            assert_eq!(found, compression);
+            let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            let damage: &Damaged = inner.expect("the bytes are damaged");
+            assert_eq!(damage.compression, compression);
+            let (_, mut decoder) = super::decoder(whole[..8].chain(Broken)).unwrap();
+            let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
+            assert_eq!(error.to_string(), "torn", "{compression}");
         }
     }
 

@@ -15,6 +15,8 @@
 
 use std::io;
 
+use super::compression::Damaged;
+
 mod header;
 mod pax;
 pub mod reader;
@@ -104,6 +106,9 @@ pub enum Error {
     /// It ends within a member.
     #[error("unexpected EOF")]
     UnexpectedEof,
+    /// It was compressed, and what came is no stream of that compression.
+    #[error("invalid tar header")]
+    Damaged(#[source] io::Error),
     /// The stream below failed.
     #[error("read the archive")]
     Read(#[source] io::Error),
@@ -111,10 +116,11 @@ pub enum Error {
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            Self::UnexpectedEof
-        } else {
-            Self::Read(error)
+        let is_damaged = || error.get_ref().is_some_and(|inner| inner.is::<Damaged>());
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::UnexpectedEof,
+            _ if is_damaged() => Self::Damaged(error),
+            _ => Self::Read(error),
         }
     }
 }

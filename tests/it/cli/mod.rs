@@ -5,6 +5,7 @@ mod check;
 mod copy;
 mod grammar;
 mod images;
+mod junk;
 mod opening;
 mod pull;
 mod staging_dir;
