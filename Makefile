@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test torture e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-binary vagrant-suite vagrant-test check bench all fmt
+.PHONY: help run binary image test torture fuzz fuzz-guards e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-binary vagrant-suite vagrant-test check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,14 @@ torture: ## Strata and the Go tools at once on one store: N=operations SEED=of-a
 	@scripts/install test
 	@TORTURE_OPERATIONS=$(N) TORTURE_SEED=$(SEED) TORTURE_WITHOUT=$(or $(WITHOUT),$(TORTURE_WITHOUT)) \
 		scripts/run-tests --features fault --test torture -- --nocapture --test-threads 1
+
+fuzz: ## Fuzzes what reads strangers' bytes, TIME=20 seconds a target, from the kept corpus, and prints what was covered
+	@scripts/install fuzz
+	@FUZZ_SECONDS=$(or $(TIME),$(FUZZ_SECONDS)) scripts/run-fuzz $(TARGETS)
+
+fuzz-guards: ## Shows that each fuzz target finds a planted bug within its minute
+	@scripts/install fuzz
+	@scripts/run-fuzz --planted $(TARGETS)
 
 e2e: ## Runs the tests in a real Kubernetes cluster of one node, as root (builds it once: ten minutes)
 	@scripts/install e2e
@@ -81,8 +89,9 @@ bench: ## Measures against the bare system calls and the peers, and prints the t
 all: export VM_ROUNDS ?= 12
 all: export VM_POINTS ?= every
 all: export VM_TIMEOUT ?= 1800
+all: export FUZZ_SECONDS ?= 120
 all: export TORTURE_WITHOUT ?= layers.lock,images.lock,containers.lock
-all: check run test vm-test vm-guards e2e vagrant-test bench ## All of the above, whole
+all: check run test fuzz fuzz-guards vm-test vm-guards e2e vagrant-test bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt
