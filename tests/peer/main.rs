@@ -29,4 +29,5 @@ mod pulling;
 mod sanity;
 mod shared;
 mod storage_tools;
+mod tars;
 mod volumes;
