@@ -10,6 +10,7 @@
 //! | [`lists`] | what commands that only look take in a large store, in time and memory |
 //! | [`memory`] | the most that a program used |
 //! | [`import`] | a large OCI layout into the store |
+//! | [`layers`] | one layer into the store and back |
 //!
 //! Pairs are interleaved, on one file system, at the durability that the row names. Results are
 //! compared for equality before anything is timed.
@@ -29,6 +30,7 @@ mod support;
 mod cycle;
 mod floor;
 mod import;
+mod layers;
 mod library;
 mod lists;
 mod member;
@@ -83,7 +85,9 @@ fn main() {
             imports: 3,
         }
     };
-    let all = !["volumes", "cycle", "import"].iter().any(|name| has(name));
+    let all = !["volumes", "cycle", "import", "layers"]
+        .iter()
+        .any(|name| has(name));
     let mut table = Table::default();
     if all || has("volumes") {
         volumes::measure(extent, &mut table);
@@ -93,6 +97,9 @@ fn main() {
     }
     if all || has("import") {
         import::measure(extent, &mut table);
+    }
+    if all || has("layers") {
+        layers::measure(extent, &mut table);
     }
     println!();
     print!("{table}");
