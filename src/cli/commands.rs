@@ -8,7 +8,7 @@ use clap::{Arg, Command};
 use super::definition::{Definition, Flag};
 use super::{
     backup, check, commit, containers, copy, data, dedup, diff, du, generate, images, layers,
-    mount, node, objects, owners, pull, push, status, uninstall, usage,
+    mount, node, objects, owners, pull, push, status, uninstall, unshare, usage,
 };
 
 /// Flags that every command has, before and after its name.
@@ -53,6 +53,7 @@ const FAMILIES: &[&[Definition]] = &[
     status::COMMANDS,
     check::COMMANDS,
     dedup::COMMANDS,
+    unshare::COMMANDS,
     du::COMMANDS,
     backup::COMMANDS,
     pull::COMMANDS,

@@ -36,6 +36,11 @@ const COMMIT: &[Flag] = &[
         None,
         "Give new files that are younger than --source-date-epoch that time",
     ),
+    Flag::switch(
+        "squash",
+        None,
+        "Make one layer of all that is seen in the container",
+    ),
     Flag::value("iidfile", None, "Write the image ID to this file"),
 ];
 
@@ -87,6 +92,7 @@ fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         changes: changes.map_err(|error| Failure::because(&error))?,
         created,
         times,
+        squash: given.has("squash"),
     };
     let committed = commit(store, &request).map_err(|error| failure(error, given.operand(0)))?;
     if let Some(path) = given.filled("iidfile") {

@@ -8,7 +8,7 @@ use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::input;
 use super::output::{self, Output};
-use crate::store::{BigDataItem, Kind, Store};
+use crate::store::{BigDataItem, Error, Kind, Store};
 use crate::sys::File;
 
 /// The commands of this file.
@@ -188,9 +188,11 @@ fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcom
 
 /// `get-…-data`.
 fn get(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    let bytes = store
-        .big_data(kind, given.operand(0), given.operand(1))
-        .map_err(fail(kind, given))?;
+    let bytes = store.big_data(kind, given.operand(0), given.operand(1));
+    let bytes = bytes.map_err(|error| match error {
+        Error::NoBigData { .. } => missing(kind, store, given),
+        error => fail(kind, given)(error),
+    })?;
     match given.filled("file") {
         None => output.bytes(&bytes)?,
         Some(path) => {
@@ -200,6 +202,28 @@ fn get(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome
         }
     }
     Ok(0)
+}
+
+/// An item that the object, which is there, does not have.
+fn missing(kind: Kind, store: &Store, given: &Given) -> Failure {
+    let key = given.operand(0);
+    let id = match kind {
+        Kind::Layer => store
+            .find_layer(key)
+            .map(|found| found.map(|layer| layer.id.clone())),
+        Kind::Image => store
+            .find_image(key)
+            .map(|found| found.map(|image| image.id.clone())),
+        Kind::Container => {
+            let found = store.find_container(key);
+            found.map(|found| found.map(|container| container.id.clone()))
+        }
+    };
+    let id = id.ok().flatten().unwrap_or_else(|| key.to_owned());
+    let item = given.operand(1);
+    Failure::new(format!(
+        "locating item named {item:?} for {kind} with ID {id:?}: file does not exist"
+    ))
 }
 
 /// `get-…-data-size`.

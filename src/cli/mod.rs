@@ -16,6 +16,7 @@
 //! | `pull`, `push`, `progress` | images from elsewhere and to there |
 //! | `commit` | images of containers |
 //! | `node` | the plugin |
+//! | `unshare` | root of a user name space |
 //! | `uninstall` | the question before the plugin is taken away |
 //!
 //! Commands on the store run in the calling thread, without a runtime.
@@ -53,6 +54,7 @@ pub mod session;
 mod status;
 pub mod tree;
 mod uninstall;
+mod unshare;
 pub mod usage;
 
 use std::process::ExitCode;
@@ -61,6 +63,7 @@ use definition::{Definition, Grammar, Run};
 use failure::{FAILED, Failure, MISUSED, Outcome};
 use grammar::{Given, Misuse};
 use output::Output;
+use usage::Asked;
 
 use crate::telemetry;
 
@@ -88,24 +91,24 @@ fn dispatch(output: &mut Output) -> Outcome {
     })?;
     let mut given = Given::default();
     if arguments.is_empty() {
-        usage::program(output, &given)?;
+        usage::program(output, &given, Asked::Not)?;
         return Ok(FAILED);
     }
     let mut arguments = match grammar::parse_global(arguments, &mut given) {
         Ok(arguments) => arguments,
         Err(Misuse::Help) => {
-            usage::program(output, &given)?;
+            usage::program(output, &given, Asked::For)?;
             return Ok(0);
         }
         Err(Misuse::Flag(text)) => {
             output.error_line(format_args!("{text}\nSee 'strata --help'."));
             output.line(format_args!("{text} while parsing arguments (1)"))?;
-            usage::program(output, &given)?;
+            usage::program(output, &given, Asked::Not)?;
             return Ok(FAILED);
         }
     };
     if arguments.is_empty() {
-        usage::program(output, &given)?;
+        usage::program(output, &given, Asked::Not)?;
         return Ok(FAILED);
     }
     let name = arguments.remove(0);
@@ -176,6 +179,9 @@ fn execute(command: &Definition, given: &Given, output: &mut Output) -> Outcome 
     if given.has("debug") && command.name != "node" {
         telemetry::init("strata=debug", telemetry::Format::Text)
             .map_err(|error| Failure::because(&error))?;
+    }
+    if given.has("unshare") {
+        unshare::restart(output)?;
     }
     match command.run {
         Run::InStore(run) => run(&session::open(given)?, given, output),

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use super::definition::Flag;
 use super::failure::Failure;
 use super::grammar::Given;
+use super::unshare;
 use crate::oci::pull::PullerOptions;
 use crate::store::{Config, Environment, Store};
 
@@ -136,35 +137,56 @@ pub fn environment() -> Result<Environment, Failure> {
         xdg_data_home: path_variable("XDG_DATA_HOME"),
         xdg_runtime_dir: path_variable("XDG_RUNTIME_DIR"),
         driver: text_variable("STORAGE_DRIVER")?,
-        options: text_variable("STORAGE_OPTS")?,
-        user: rustix::process::geteuid().as_raw(),
+        // One that is empty takes the options of the files away.
+        options: match env::var_os("STORAGE_OPTS") {
+            Some(value) if value.is_empty() => Some(String::new()),
+            _ => text_variable("STORAGE_OPTS")?,
+        },
+        user: outer_user()?.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
     })
 }
 
+/// The user outside the name space whose root this process is, if a tool of the family has made that.
+///
+/// # Errors
+/// When the variable is not UTF-8.
+pub fn outer_user() -> Result<Option<u32>, Failure> {
+    let user = text_variable(unshare::OUTER_USER)?.and_then(|text| text.parse().ok());
+    Ok(user.filter(|user| *user > 0 && rustix::process::geteuid().is_root()))
+}
+
 /// The configuration that flags and environment make. When one of the roots, the driver or an option
-/// is given, files and environment do not count.
+/// is given, files and environment do not count, but for a root that is not given.
 ///
 /// # Errors
 /// When the files can't be used, or the flags say too little.
 pub fn config(given: &Given) -> Result<Config, Failure> {
-    if given.has("unshare") {
-        return Err(Failure::Open("--unshare: not supported".to_owned()));
-    }
     let options = given.texts("storage-opt");
     let driver = given.filled("storage-driver").map(str::to_owned);
     let graph = given.filled("graph").map(PathBuf::from);
     let run = given.filled("run").map(PathBuf::from);
     let is_configured = graph.is_none() && run.is_none() && driver.is_none() && options.is_empty();
+    let loaded = || Config::load(&environment()?).map_err(|error| Failure::open(&error));
     let mut config = if is_configured {
-        let loaded = Config::load(&environment()?);
-        loaded.map_err(|error| Failure::open(&error))?
+        loaded()?
     } else if graph.is_none() && run.is_none() {
         let text = "no storage runroot or graphroot specified: missing necessary StoreOptions";
         return Err(Failure::Open(text.to_owned()));
     } else {
+        let (graph_root, run_root) = match (graph, run) {
+            (Some(graph), Some(run)) => (graph, run),
+            // As the peer: the root that is not given is the configured one.
+            (graph, run) => {
+                let configured = loaded()?;
+                (
+                    graph.unwrap_or(configured.graph_root),
+                    run.unwrap_or(configured.run_root),
+                )
+            }
+        };
         Config {
-            graph_root: graph.unwrap_or_default(),
-            run_root: run.unwrap_or_default(),
+            graph_root,
+            run_root,
             driver,
             options,
             ..Config::default()

@@ -108,8 +108,9 @@ struct PrintedConfig<'a> {
     graph_root: &'a PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_store: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     driver: &'a str,
-    #[serde(rename = "driver-options")]
+    #[serde(rename = "driver-options", skip_serializing_if = "<[_]>::is_empty")]
     options: &'a [String],
     #[serde(rename = "PullOptions")]
     pull_options: Option<std::collections::BTreeMap<&'a str, &'a str>>,
@@ -137,7 +138,7 @@ fn config(given: &Given, output: &mut Output) -> Outcome {
         graph_root: &config.graph_root,
         image_store: config.image_store.as_ref(),
         driver: config.driver.as_deref().unwrap_or_default(),
-        options: &config.options,
+        options: &config.listed_options(),
         pull_options: Some(pull).filter(|pull: &std::collections::BTreeMap<_, _>| !pull.is_empty()),
         transient_store: config.is_transient,
     })?;

@@ -5,6 +5,8 @@ use super::definition::{Definition, Flag, Grammar, Run, Takes};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::output::Output;
+use super::session;
+use crate::store::Config;
 
 /// The commands of this file.
 pub(super) const COMMANDS: &[Definition] = &[Definition::own(
@@ -14,19 +16,37 @@ pub(super) const COMMANDS: &[Definition] = &[Definition::own(
 )
 .operands("[command]", 0, 1)];
 
+/// Where the options of the program are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// On stdout: somebody wanted to know.
+    For,
+    /// On stderr: somebody is told that something is missing or wrong.
+    Not,
+}
+
 /// The usage of the program.
 ///
 /// # Errors
 /// When stdout can't be written.
-pub fn program(output: &mut Output, given: &Given) -> Result<(), Failure> {
+pub fn program(output: &mut Output, given: &Given, asked: Asked) -> Result<(), Failure> {
     output.line("Usage: strata command [options [...]]\n\nCommands:\n")?;
     for command in commands::all() {
         output.line(format_args!("  {:<28}  {}", command.name, command.summary))?;
     }
     output.line("\nOptions:")?;
-    options(output, GLOBAL.iter(), given);
-    Ok(())
+    let text = options(GLOBAL.iter().chain([&HELP]), given);
+    match asked {
+        Asked::For => output.line(text),
+        Asked::Not => {
+            output.error_line(text);
+            Ok(())
+        }
+    }
 }
+
+/// In the list of options alone: the parser knows it without.
+const HELP: Flag = Flag::switch("help", None, "Print usage");
 
 /// The usage of one command.
 ///
@@ -38,14 +58,49 @@ pub fn command(output: &mut Output, command: &Definition, given: &Given) -> Resu
         "Usage: strata {} [options [...]]{operands}{}\n\n{}\n\nOptions:",
         command.name, command.operands, command.summary
     ))?;
-    options(output, command.all_flags(), given);
+    output.error_line(options(command.all_flags(), &with_defaults(given)));
     Ok(())
+}
+
+/// What is given, and the roots and the driver that count when they are not.
+fn with_defaults(given: &Given) -> Given {
+    let mut shown = given.clone();
+    // A configuration that can't be used has no say here; commands that use it say why.
+    let loaded = session::environment().map(|environment| Config::load(&environment));
+    let Ok(Ok(mut config)) = loaded else {
+        return shown;
+    };
+    let decisive = ["graph", "run", "storage-driver", "storage-opt"];
+    if decisive.iter().any(|flag| given.text(flag).is_some()) {
+        // Of the configuration the roots alone count then.
+        (config.driver, config.options) = (None, Vec::new());
+    }
+    let path = |path: &std::path::Path| path.display().to_string();
+    for (flag, value) in [
+        ("graph", path(&config.graph_root)),
+        ("run", path(&config.run_root)),
+        ("storage-driver", config.driver.unwrap_or_default()),
+        (
+            "image-store",
+            config.image_store.as_deref().map(path).unwrap_or_default(),
+        ),
+    ] {
+        if shown.text(flag).is_none() {
+            shown.set(flag, value);
+        }
+    }
+    if shown.text("storage-opt").is_none() {
+        for option in config.options {
+            shown.set("storage-opt", option);
+        }
+    }
+    shown
 }
 
 /// `help`.
 fn help(name: Option<&str>, output: &mut Output) -> Outcome {
     let Some(name) = name else {
-        program(output, &Given::default())?;
+        program(output, &Given::default(), Asked::For)?;
         return Ok(0);
     };
     match commands::find(name) {
@@ -61,7 +116,7 @@ fn help(name: Option<&str>, output: &mut Output) -> Outcome {
     }
 }
 
-fn options(output: &mut Output, flags: impl Iterator<Item = &'static Flag>, given: &Given) {
+fn options<'a>(flags: impl Iterator<Item = &'a Flag>, given: &Given) -> String {
     let mut rows: Vec<(String, &str)> = flags
         .map(|flag| (spelling(flag, given), flag.help))
         .collect();
@@ -75,7 +130,7 @@ fn options(output: &mut Output, flags: impl Iterator<Item = &'static Flag>, give
     for (spelling, help) in rows {
         text.push_str(&format!("\n  {spelling:<width$}    {help}"));
     }
-    output.error_line(text);
+    text
 }
 
 /// All names of a flag, and its value if it has one.

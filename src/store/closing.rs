@@ -32,7 +32,7 @@ impl Store {
             ),
             (
                 "Driver Options".to_owned(),
-                format!("[{}]", config.options.join(" ")),
+                format!("[{}]", config.listed_options().join(" ")),
             ),
         ];
         status.extend(self.driver().status()?);

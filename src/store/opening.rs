@@ -50,18 +50,17 @@ fn candidates(config: &Config, graph: &Dir) -> Result<Vec<String>, Error> {
         priority = ["overlay", "btrfs", "zfs", "vfs"].map(str::to_owned).into();
     }
     let mut found = Vec::new();
-    for name in &priority {
-        if (name != "vfs" || is_explicit) && graph.stat(name)?.is_some() {
-            found.push(name.clone());
+    for name in ["overlay", "btrfs", "zfs", "vfs"] {
+        if graph.stat(name)?.is_some() {
+            found.push(name.to_owned());
         }
     }
     match found.as_slice() {
-        [] if graph.stat("vfs")?.is_some() => Ok(vec!["vfs".to_owned()]),
-        [] => Ok(priority),
-        [_] => Ok(found),
+        [name] if priority.contains(name) => Ok(found),
+        names if !names.iter().any(|name| priority.contains(name)) => Ok(priority),
         names => Err(Error::NotSupported(format!(
-            "{} contains several valid graphdrivers: {}; please cleanup or explicitly choose storage \
-             driver (--storage-driver <DRIVER>)",
+            "{} contains several valid graphdrivers: {}; Please cleanup or explicitly choose storage \
+             driver (-s <DRIVER>)",
             graph.path().display(),
             names.join(", ")
         ))),

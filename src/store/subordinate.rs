@@ -59,6 +59,21 @@ pub fn ranges(kind: Owner, name: &str) -> Result<Vec<HostRange>, Error> {
     Ok(found)
 }
 
+/// The ranges of the user with this number: by its name, else by the number itself. None: there are none.
+///
+/// # Errors
+/// When a file can't be read.
+pub fn ranges_of(kind: Owner, user: u32) -> Result<Vec<HostRange>, Error> {
+    let text = read(Path::new(kind.path()))?;
+    let number = user.to_string();
+    let passwd = read(Path::new("/etc/passwd"))?;
+    let found = name(&passwd, &number).map_or_else(Vec::new, |name| parse(&text, name));
+    Ok(match found.is_empty() {
+        true => parse(&text, &number),
+        false => found,
+    })
+}
+
 /// One map of all ranges, the first of them for the container's ID 0 and the others after each other.
 pub fn in_a_row(ranges: &[HostRange]) -> Vec<IdMap> {
     let mut next: u32 = 0;
@@ -109,6 +124,14 @@ fn number<'a>(passwd: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// The name of a user in the text of `/etc/passwd`.
+fn name<'a>(passwd: &'a str, number: &str) -> Option<&'a str> {
+    passwd.lines().find_map(|line| {
+        let (name, rest) = line.split_once(':')?;
+        (rest.split(':').nth(1) == Some(number)).then_some(name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +145,6 @@ mod tests {
         let text: Vec<String> = maps.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["0:300000:1000", "1000:500000:2000"]);
         assert_eq!(number("root:x:0:0:/root\nbob:x:12:1:/", "bob"), Some("12"));
+        assert_eq!(name("root:x:0:0:/root\nbob:x:12:1:/", "12"), Some("bob"));
     }
 }

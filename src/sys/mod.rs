@@ -20,6 +20,7 @@
 //! | [`mount`], [`mount_table`] | mounting: overlays, binds, unmounts; what is mounted where |
 //! | [`id_mapped`] | mounts that show other owners |
 //! | [`tree`], [`walk`] | copying a directory tree; walking one |
+//! | [`entering`], [`program`] | becoming root of a user name space; other programs |
 //! | [`userns`] | whether this is root of the machine; name spaces for their maps |
 //! | [`memory`] | how the process keeps its memory |
 //! | [`fault`] | test hook in every call that changes something |
@@ -27,6 +28,7 @@
 pub mod btrfs;
 pub mod cursor;
 pub mod dir;
+pub mod entering;
 pub mod error;
 pub mod extents;
 pub mod fault;
@@ -37,6 +39,7 @@ pub mod mount;
 pub mod mount_table;
 pub mod node;
 mod patch;
+pub mod program;
 pub mod record_lock;
 pub mod remove;
 pub mod replace;

@@ -107,6 +107,48 @@ fn engines_list_run_and_build_on_what_strata_committed() {
 }
 
 #[test]
+fn a_squashed_image_is_one_layer_of_all_that_is_seen() {
+    let (shared, _) = committed();
+    shared
+        .strata(&["create-container", "-n", "c", "localhost/web:1"])
+        .ok();
+    let root = PathBuf::from(shared.strata(&["mount", "c"]).ok().last_line());
+    fs::write(root.join("last"), "last\n").unwrap();
+    shared.strata(&["unmount", "c"]).ok();
+    shared.strata(&["commit", "--squash", "c", "flat:1"]).ok();
+    shared.strata(&["delete-container", "c"]).ok();
+    // The layers that it was made of are no longer needed.
+    shared.strata(&["delete-image", "localhost/web:1"]).ok();
+    shared.strata(&["delete-image", &shared.reference]).ok();
+    let inspected = shared.podman(&["inspect", "flat:1"]).ok().json();
+    assert_eq!(
+        inspected[0]["RootFS"]["Layers"].as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(inspected[0]["History"].as_array().unwrap().len(), 1);
+    assert_eq!(inspected[0]["User"], "7");
+    assert_eq!(inspected[0]["Labels"]["a"], "b");
+    let script = ["/bin/cat", "/data/greeting", "/tmp/new", "/last"];
+    let ran = shared
+        .podman(&RUN)
+        .arg("localhost/flat:1")
+        .args(script)
+        .ok();
+    assert_eq!(ran.text(), "hello from the container\nnew\nlast");
+    // What was deleted is not there, nor is its mark.
+    let layers = shared.strata(&["layers", "-q"]).ok().text();
+    assert_eq!(layers.lines().count(), 1, "{layers}");
+    let names = shared.strata(&["changes", &layers]).ok().text();
+    assert!(
+        !names.contains("data/added") && !names.contains(".wh."),
+        "{names}"
+    );
+    shared.assert_checked();
+    shared.podman(&["rmi", "localhost/flat:1"]).ok();
+    shared.assert_empty();
+}
+
+#[test]
 fn others_pull_what_strata_pushed() {
     let (shared, image) = committed();
     let target = shared.reference.replace("test/busybox:one", "test/web:two");

@@ -31,3 +31,4 @@ mod shared;
 mod storage_tools;
 mod tars;
 mod volumes;
+mod unshare;

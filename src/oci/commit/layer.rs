@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Read, Write};
 
 use crate::archive::pipe::{self, Broken};
 use crate::archive::retime::{RewriteError, Times, retime};
-use crate::store::driver::DriverError;
+use crate::store::driver::{Base, DriverError};
 use crate::store::{Error, LayerRecord, StageError, StageOptions, StagedLayer, Store};
 
 /// Why a layer's contents could not be made an image's. Nothing is left of it.
@@ -37,15 +37,29 @@ impl From<Broken<Self, Self>> for LayerError {
     }
 }
 
-/// Stages the difference between `layer` and its parent as a layer over `parent`, which has the same
-/// contents as that one. The container may be mounted; what is written meanwhile may be in or not.
+/// What of a layer is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What it changes of its parent.
+    Difference,
+    /// All that is seen in it.
+    Whole,
+}
+
+/// Stages a part of `layer` as a layer over `parent`: for the difference one that has the contents of its own parent.
+/// The container may be mounted; what is written meanwhile may be in or not.
 pub(super) fn stage(
     store: &Store,
     layer: &LayerRecord,
+    part: Part,
     parent: Option<&str>,
     times: Times,
 ) -> Result<StagedLayer, LayerError> {
     let (changed, base) = store.comparison(layer).map_err(LayerError::Records)?;
+    let base = match part {
+        Part::Difference => base,
+        Part::Whole => Base::Nothing,
+    };
     let diff = |out: &mut dyn Write| {
         let read = store.driver().diff(&changed, &base, out);
         read.map_err(LayerError::Read)

@@ -18,6 +18,7 @@ pub use self::change::{Change, ParseChangeError};
 pub use self::layer::LayerError;
 
 use self::config::News;
+use self::layer::Part;
 use super::image_config::layer_ids;
 use super::manifest::{Descriptor, Manifest, layer_media_type, media_type};
 use super::source::SourceError;
@@ -49,6 +50,8 @@ pub struct CommitRequest {
     pub created: Option<Time>,
     /// What becomes of the times of the new layer's files.
     pub times: Times,
+    /// The image gets one layer, with all that is seen in the container.
+    pub squash: bool,
 }
 
 /// An image that was made.
@@ -102,11 +105,20 @@ pub fn commit(store: &Store, request: &CommitRequest) -> Result<Committed, Commi
     let container = store
         .find_container(&request.container)?
         .ok_or(store::Error::Unknown(Kind::Container))?;
-    let base = base_config(store, &container)?;
+    let mut base = base_config(store, &container)?;
     let mut chain = stored::chain(store, &container.layer)?;
     let own = chain.pop().ok_or(store::Error::Unknown(Kind::Layer))?;
+    let part = match request.squash {
+        false => Part::Difference,
+        true => {
+            // It tells of layers that are no longer there.
+            base.remove("history");
+            chain.clear();
+            Part::Whole
+        }
+    };
     let mut stack = Stack::of_images(store, &chain, request.times)?;
-    let staged = stack.stage(&own)?;
+    let staged = stack.stage(&own, part)?;
     let layer_size = match &staged {
         Some((_, staged)) => staged.measured.as_ref().map_or(0, |found| found.diff_size),
         None => 0,
@@ -201,7 +213,7 @@ impl<'a> Stack<'a> {
             {
                 stack.push(diff_id, layer.diff_size.unsigned_abs());
                 stack.top = Some(id);
-            } else if let Some((new, staged)) = stack.stage(layer)? {
+            } else if let Some((new, staged)) = stack.stage(layer, Part::Difference)? {
                 match store.create_layer(new, Some(staged)) {
                     Ok(_) | Err(store::Error::DuplicateId) => {}
                     Err(error) => return Err(error.into()),
@@ -246,17 +258,18 @@ impl<'a> Stack<'a> {
             .collect()
     }
 
-    /// Stages the files of `layer` as the next layer; none when it changes nothing.
+    /// Stages files of `layer` as the next layer; none when there are none.
     fn stage(
         &mut self,
         layer: &LayerRecord,
+        part: Part,
     ) -> Result<Option<(NewLayer, StagedLayer)>, CommitError> {
         let fail = |source| CommitError::Layer {
             layer: layer.id.clone(),
             source,
         };
         let staged =
-            layer::stage(self.store, layer, self.top.as_deref(), self.times).map_err(fail)?;
+            layer::stage(self.store, layer, part, self.top.as_deref(), self.times).map_err(fail)?;
         let Some(measured) = &staged.measured else {
             return Ok(None);
         };

@@ -177,7 +177,8 @@ impl DriverOptions {
                 _ => return refuse("expected a number from 1 to 500"),
             },
             (DriverKind::Overlay, "override_kernel_check") => {}
-            (DriverKind::Overlay, "sync") => match value {
+            // Peers write this key of vfs into their files, and then refuse it.
+            (DriverKind::Overlay | DriverKind::Vfs, "sync") => match value {
                 "none" | "filesystem" => {}
                 _ => return refuse("expected none or filesystem"),
             },

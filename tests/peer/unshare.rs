@@ -1,0 +1,171 @@
+//! `strata unshare` and `--unshare`, as a user whom the administrator has given subordinate IDs: a store that needs no
+//! privileges, with files of several owners, which other people's tools use in the same name space.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+
+use crate::support::image::Layer;
+use crate::support::scratch::Scratch;
+use crate::support::tool::{self, Ran, Tool};
+
+/// The user whom every system has.
+const NOBODY: u32 = 65_534;
+
+/// A home of that user, and programs that it may run.
+struct User {
+    scratch: Scratch,
+    id: u32,
+}
+
+impl User {
+    /// The user with this ID; `subordinate` is what `/etc/subuid` and `/etc/subgid` say.
+    fn new(id: u32, subordinate: &str) -> Self {
+        tool::require_root();
+        let scratch = Scratch::new("unshare");
+        let everybody = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(scratch.path(), everybody).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_strata"), scratch.path().join("strata")).unwrap();
+        let newest = tool::find("containers-storage-newest");
+        std::fs::copy(newest, scratch.path().join("newest")).unwrap();
+        std::fs::write(scratch.path().join("subordinate"), subordinate).unwrap();
+        chown(scratch.dir("home"), Some(id), Some(id)).unwrap();
+        Self { scratch, id }
+    }
+
+    /// Runs a script as the user; `$S` is Strata, `$N` the peer, both with roots of a store.
+    fn run(&self, script: &str) -> Ran {
+        // The system's own files stay as they are: these lie over them for this process alone.
+        const AS_USER: &str = "set -e\n\
+             mount --make-rprivate /\n\
+             mount --bind \"$1/subordinate\" /etc/subuid\n\
+             mount --bind \"$1/subordinate\" /etc/subgid\n\
+             cd \"$1/home\"\n\
+             exec timeout -k 1 60 setpriv --reuid \"$2\" --regid \"$2\" --clear-groups \
+             env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=\"$1/home\" S=\"$1/strata -g g -R r -s $4\" \
+             N=\"$1/newest -g $1/home/g -R $1/home/r -s $4\" STRATA=\"$1/strata\" sh -c \"$3\"";
+        Tool::new("unshare")
+            .args(["-m", "sh", "-c", AS_USER, "sh"])
+            .arg(self.scratch.path())
+            .arg(self.id.to_string())
+            .arg(script)
+            .arg("overlay")
+            .output()
+    }
+
+    /// What a script says that must succeed.
+    fn said(&self, script: &str) -> String {
+        let ran = self.run(script);
+        assert!(ran.code == 0, "{ran}");
+        ran.text()
+    }
+}
+
+#[test]
+fn a_user_becomes_root_of_a_name_space_with_its_subordinate_ids() {
+    let user = User::new(NOBODY, "nobody:100000:1000\nnobody:300000:2000\n");
+    let map = user.said("$STRATA unshare cat /proc/self/uid_map /proc/self/gid_map");
+    let words: Vec<&str> = map.split_whitespace().collect();
+    let half = [
+        "0", "65534", "1", "1", "100000", "1000", "1001", "300000", "2000",
+    ];
+    assert_eq!(words, [half, half].concat());
+    let variables = user.said("$STRATA unshare env");
+    for variable in [
+        "_CONTAINERS_USERNS_CONFIGURED=done",
+        "_CONTAINERS_ROOTLESS_UID=65534",
+        "_CONTAINERS_ROOTLESS_GID=65534",
+        "BUILDAH_ISOLATION=rootless",
+    ] {
+        assert!(
+            variables.lines().any(|line| line == variable),
+            "{variables}"
+        );
+    }
+    // Flags after the command are the command's; so is the exit code; without a command there is a shell.
+    assert_eq!(user.said("$STRATA unshare echo -U -x"), "-U -x");
+    assert_eq!(user.run("$STRATA unshare sh -c 'exit 7'").code, 7);
+    assert_eq!(
+        user.said("echo 'id -u' | SHELL=/bin/sh $STRATA unshare"),
+        "0"
+    );
+    let ran = user.run("$STRATA unshare no-such-program");
+    assert_eq!((ran.code, &*ran.text()), (1, ""));
+    assert_eq!(
+        ran.stderr,
+        "run no-such-program: no such file or directory\n"
+    );
+    // Files may have any of the owners.
+    user.said("$STRATA unshare sh -c 'touch f && chown 5:1002 f'");
+    let stat = std::fs::metadata(user.scratch.path().join("home/f")).unwrap();
+    assert_eq!((stat.uid(), stat.gid()), (100_004, 300_001));
+    // Who is inside stays there.
+    let same = user.said(
+        "$STRATA unshare sh -c 'readlink /proc/self/ns/user; $STRATA unshare readlink /proc/self/ns/user'",
+    );
+    let (one, two) = same.split_once('\n').unwrap();
+    assert_eq!(one, two);
+    // And has the user's store, not the machine's, as the peer has.
+    std::fs::write(user.scratch.path().join("empty.conf"), "").unwrap();
+    let config = user.said(
+        "export CONTAINERS_STORAGE_CONF=../empty.conf; $STRATA config; $STRATA -U config; \
+         $STRATA unshare $STRATA config; $STRATA unshare ../newest config",
+    );
+    let configs: Vec<&str> = config.lines().collect();
+    assert!(
+        configs[0].contains("/home/.local/share/containers/storage"),
+        "{config}"
+    );
+    assert_eq!(configs, vec![configs[0]; 4]);
+}
+
+#[test]
+fn a_store_of_a_user_has_layers_with_files_of_several_owners() {
+    let user = User::new(NOBODY, "nobody:100000:65536\n");
+    let tar = Layer::new().dir("d").file("d/one", "one\n").tar();
+    std::fs::write(user.scratch.path().join("base.tar"), tar).unwrap();
+    user.said("$S -U import-layer -f ../base.tar -n base");
+    user.said("$S -U create-layer -n top base");
+    // A mount lives in the name space of whoever made it.
+    let said = user.said(
+        "$STRATA unshare sh -ec 'M=$($S mount top); cat $M/d/one; chown 7 $M/d/one; rm -r $M/d; \
+         echo two > $M/two; chown 9 $M/two; $S unmount top; $S diff -u top | tar -t; $N changes top; \
+         $N check -q'",
+    );
+    assert!(said.starts_with("one\n"), "{said}");
+    for expected in [".wh.d", "two", "Add \"/two\"", "Delete \"/d\""] {
+        assert!(said.contains(expected), "{said}");
+    }
+    let layers = user.said("$S -U layers -q; $STRATA unshare $N layers -q");
+    let layers: Vec<&str> = layers.lines().collect();
+    assert!(
+        layers.len() == 4 && layers[..2] == layers[2..],
+        "{layers:?}"
+    );
+    let found = user.said("$STRATA unshare find g/overlay -name two -printf '%U\\n'");
+    assert_eq!(found, "9");
+    // The same by the peer, which finds the marks that a user may set.
+    let size = user.said("$STRATA unshare sh -c '$N diff -u top | tar -tv --numeric-owner'");
+    assert!(size.contains("9/") && size.contains(".wh.d"), "{size}");
+}
+
+/// A release of the peer enters one name space from within the other until the kernel has none left.
+#[test]
+fn without_subordinate_ids_there_is_ones_own_and_a_hint() {
+    for id in [0, NOBODY] {
+        let user = User::new(id, "");
+        let ran = user.run("$STRATA unshare cat /proc/self/uid_map");
+        assert_eq!(ran.code, 0, "{ran}");
+        let words = ran.text();
+        let words: Vec<&str> = words.split_whitespace().collect();
+        assert_eq!(words, ["0", &*id.to_string(), "1"]);
+        assert!(
+            ran.stderr
+                .contains("hint: give the user ranges in /etc/subuid"),
+            "{ran}"
+        );
+        assert_eq!(user.said("$STRATA unshare id -u"), "0");
+        assert_eq!(
+            user.said("$S -U create-layer -i one && $S -U layers -q"),
+            "one\none"
+        );
+    }
+}
