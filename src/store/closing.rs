@@ -45,6 +45,7 @@ impl Store {
     /// # Errors
     /// Without `force`, [`Error::StillMounted`] when a layer is mounted; else when an unmount fails.
     pub fn shutdown(&self, force: bool) -> Result<Vec<String>, Error> {
+        self.check_writable()?;
         let graph = RecordLock::acquire(&self.0.graph, GRAPH_LOCK, Access::Exclusive)?;
         let mounted = self
             .0

@@ -103,6 +103,11 @@ pub enum Error {
     /// The object belongs to an additional store.
     #[error("called a write method on a read-only store")]
     ReadOnly,
+    /// The graph root can't be written by this process.
+    #[error(
+        "the store in {} can only be read: it is on a read-only file system, or not this user's to change", _0.display()
+    )]
+    StoreReadOnly(PathBuf),
     /// The item has no recorded size.
     #[error("size is not known")]
     SizeUnknown,

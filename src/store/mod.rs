@@ -129,6 +129,8 @@ struct Inner {
     /// Of a split store.
     image_root: Option<ImageRoot>,
     writer: Writer,
+    /// The graph root can't be written.
+    is_read_only: bool,
 }
 
 impl Inner {
@@ -155,13 +157,35 @@ impl Store {
         scope: Scope,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.check_writable()?;
         self.0.writer.write(&self.0, scope, change)
+    }
+
+    /// Runs `change`, which changes the table of mounts alone: of a store that can only be read, too.
+    fn write_mounts<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.0.writer.write(&self.0, Scope::LAYERS, change)
+    }
+
+    /// Refuses to go on in a store that can only be read.
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.is_read_only() {
+            true => Err(Error::StoreReadOnly(self.config().graph_root.clone())),
+            false => Ok(()),
+        }
+    }
+
+    /// True when the graph root can't be written: records can be read and images mounted, and that is all.
+    pub fn is_read_only(&self) -> bool {
+        self.0.is_read_only
     }
 
     /// The layers of the store itself. Those whose maker died are taken out first.
     fn own_layers(&self) -> Result<Arc<Table<LayerRecord>>, Error> {
         let layers = self.0.layers.snapshot()?;
-        if incomplete(&layers)?.is_empty() {
+        if self.is_read_only() || incomplete(&layers)?.is_empty() {
             return Ok(layers);
         }
         // Their maker held the lock, so it is dead: a writer takes them out.

@@ -109,12 +109,14 @@ impl Store {
     }
 
     /// The graph lock keeps a peer's shutdown from taking down the home while we mount in it.
-    fn lock_graph(&self) -> Result<RecordLock, Error> {
-        Ok(RecordLock::acquire(
-            &self.0.graph,
-            GRAPH_LOCK,
-            Access::Exclusive,
-        )?)
+    ///
+    /// Of a store that can only be read nothing is mounted in the home.
+    fn lock_graph(&self) -> Result<Option<RecordLock>, Error> {
+        if self.is_read_only() {
+            return Ok(None);
+        }
+        let lock = RecordLock::acquire(&self.0.graph, GRAPH_LOCK, Access::Exclusive)?;
+        Ok(Some(lock))
     }
 
     /// Mounts a container's layer, or a layer, where the driver mounts; counted.
@@ -144,7 +146,7 @@ impl Store {
             .is_none()
             .then(|| self.lock_graph())
             .transpose()?;
-        let path = self.write(Scope::LAYERS, move |transaction| {
+        let path = self.write_mounts(move |transaction| {
             if !transaction.layers().has(&layer) {
                 return Err(Error::Unknown(Kind::Layer));
             }
@@ -212,7 +214,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let graph = self.lock_graph()?;
-        let is_held = self.write(Scope::LAYERS, move |transaction| {
+        let is_held = self.write_mounts(move |transaction| {
             let store = transaction.store;
             let Some(known) = transaction.mounts()?.find_id(&layer)? else {
                 let at = store.driver.default_mount_point(&layer);

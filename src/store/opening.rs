@@ -38,8 +38,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 /// The drivers that are to be tried, in this order: the configured one, the one that the graph root was made with, or
 /// those of the priority list.
 ///
-/// As in Go: the folders of the graph root decide; `vfs` counts only when the configuration lists it;
-/// two folders are an error; none leaves the choice to the priority list.
+/// As in Go: the folders of the graph root decide; two of them are an error; none leaves the choice to the priority
+/// list. `vfs`, when the configuration does not list it, is taken only where no other has a folder.
 fn candidates(config: &Config, graph: &Dir) -> Result<Vec<String>, Error> {
     if let Some(name) = &config.driver {
         return Ok(vec![name.clone()]);
@@ -138,7 +138,8 @@ fn split_driver(
 }
 
 impl Store {
-    /// Opens the store of `config`, making what is missing.
+    /// Opens the store of `config`, making what is missing. One whose graph root can't be written can be read, and its
+    /// images mounted.
     ///
     /// # Errors
     /// When a root can't be made or read, or the driver can't work there. Folders made before stay.
@@ -158,10 +159,18 @@ impl Store {
             None => None,
         };
         let candidates = candidates(&config, &graph)?;
-        for lock in [GRAPH_LOCK, USER_NAMESPACE_LOCK] {
-            drop(graph.ensure_file(lock, 0o644)?);
+        let is_read_only = !graph.is_writable()?;
+        if !is_read_only {
+            for lock in [GRAPH_LOCK, USER_NAMESPACE_LOCK] {
+                drop(graph.ensure_file(lock, 0o644)?);
+            }
         }
-        let own = graph.ensure_dir("strata", 0o700)?;
+        // Beside a graph root on the same full disk the tables in the run root need a spare as well.
+        let run_spares = run.ensure_dir("strata", 0o700)?;
+        let own = match is_read_only {
+            true => run_spares.try_clone()?,
+            false => graph.ensure_dir("strata", 0o700)?,
+        };
         let spares = own.ensure_dir("spare", 0o700)?;
         let roots = Roots {
             graph: &graph,
@@ -170,6 +179,7 @@ impl Store {
             run_path: &config.run_root,
             additional: config.additional_image_stores.clone(),
             no_id_mapped_mounts: config.no_id_mapped_mounts,
+            is_read_only,
         };
         let mut driver = open_driver(&candidates, &roots, &config.options)?;
         let name = driver.kind().as_str();
@@ -181,9 +191,14 @@ impl Store {
         if let Some(root) = &image_root {
             driver = split_driver(driver.kind(), root, &roots, &config.options)?;
         }
-        let folder = |root: &Dir, kind: &str| root.ensure_dir(format!("{name}-{kind}"), 0o700);
-        // Beside a graph root on the same full disk the tables in the run root need a spare as well.
-        let run_spares = run.ensure_dir("strata", 0o700)?;
+        let folder = |root: &Dir, kind: &str| {
+            let name = format!("{name}-{kind}");
+            if is_read_only && root.stat(&name)?.is_none() {
+                // Nobody made one: no records of that kind.
+                return run_spares.ensure_dir("none", 0o700);
+            }
+            root.ensure_dir(name, 0o700)
+        };
         let place = |dir: &Dir, name: &'static str, spares: &Dir| -> Result<Place, Error> {
             Ok(Place {
                 dir: dir.try_clone()?,
@@ -248,8 +263,16 @@ impl Store {
             Durability::None,
         );
         let other_volatile_layers = other_layers.try_clone()?;
-        let staging = Staging::new(own.ensure_dir("staging", 0o700)?);
-        staging.reserve();
+        let (mut layers, mut images, mut containers) = (layers, images, containers);
+        let staging = if is_read_only {
+            (layers, images) = (layers.never_written(), images.never_written());
+            containers = containers.never_written();
+            Staging::closed(graph.try_clone()?)
+        } else {
+            let staging = Staging::new(own.ensure_dir("staging", 0o700)?);
+            staging.reserve();
+            staging
+        };
         let image_run = config.run_root.join(format!("{name}-images"));
         let inner = Inner {
             container_run,
@@ -264,6 +287,7 @@ impl Store {
             containers,
             others,
             writer: Writer::default(),
+            is_read_only,
             graph,
             config,
         };

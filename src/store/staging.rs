@@ -28,6 +28,8 @@ const RESERVE: &str = "reserve";
 pub struct Staging {
     folder: Arc<Dir>,
     area: Mutex<Areas>,
+    /// The graph root can't be written.
+    is_closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +81,15 @@ impl Staging {
         Self {
             folder: Arc::new(folder),
             area: Mutex::default(),
+            is_closed: false,
+        }
+    }
+
+    /// The staging area of a graph root that can't be written: there is none.
+    pub fn closed(graph: Dir) -> Self {
+        Self {
+            is_closed: true,
+            ..Self::new(graph)
         }
     }
 
@@ -90,6 +101,14 @@ impl Staging {
     }
 
     fn area(&self) -> Result<Arc<Area>, Error> {
+        if self.is_closed {
+            let path = self.folder.path();
+            return Err(Error::new(
+                "stage a layer in",
+                path,
+                rustix::io::Errno::ROFS,
+            ));
+        }
         let mut areas = self.area.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(area) = areas.own.clone().or_else(|| areas.reserve.upgrade()) {
             return Ok(area);

@@ -139,6 +139,13 @@ impl<R: Record> TableFile<R> {
         })
     }
 
+    /// The same table, of which nothing is ever written.
+    #[must_use]
+    pub fn never_written(mut self) -> Self {
+        self.is_read_only = true;
+        self
+    }
+
     /// The same table, with another file.
     #[must_use]
     pub fn with_file(mut self, place: Place) -> Self {
@@ -235,12 +242,7 @@ impl<R: Record> TableFile<R> {
     /// by the next call.
     pub fn enter(&self, access: Access) -> Result<TableLock, Error> {
         let first = if self.is_read_only {
-            match RecordLock::acquire_read_only(&self.lock_dir, self.lock) {
-                Err(error) if error.is_not_found() => {
-                    RecordLock::acquire(&self.lock_dir, self.lock, Access::Shared)?
-                }
-                result => result?,
-            }
+            self.enter_read_only()?
         } else {
             RecordLock::acquire(&self.lock_dir, self.lock, access)?
         };
@@ -281,6 +283,26 @@ impl<R: Record> TableFile<R> {
             has_conflicts,
         };
         Ok(lock)
+    }
+
+    /// The lock of a table that may only be read. Where there is no lock file and none can be made, nobody writes: the
+    /// first of its files stands in.
+    fn enter_read_only(&self) -> Result<RecordLock, Error> {
+        match RecordLock::acquire_read_only(&self.lock_dir, self.lock) {
+            Err(error) if error.is_not_found() => {}
+            result => return Ok(result?),
+        }
+        let made = RecordLock::acquire(&self.lock_dir, self.lock, Access::Shared);
+        let error = match made {
+            Err(error) if error.is_read_only() => error,
+            result => return Ok(result?),
+        };
+        for place in &self.places {
+            if place.dir.stat(place.name)?.is_some() {
+                return Ok(RecordLock::acquire_read_only(&place.dir, place.name)?);
+            }
+        }
+        Err(error.into())
     }
 
     /// Looks at the current table, under a shared lock.

@@ -369,7 +369,7 @@ impl<'a> Transaction<'a> {
             after_save: Vec::new(),
             trash: Vec::new(),
         };
-        if scope.layers {
+        if scope.layers && !store.is_read_only {
             transaction.delete_incomplete()?;
         }
         Ok(transaction)

@@ -50,6 +50,11 @@ impl Error {
         self.kind() == io::ErrorKind::AlreadyExists
     }
 
+    /// True when this process may not write there, or nobody may.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.errno(), Some(libc::EROFS | libc::EACCES))
+    }
+
     /// True when the file system or a quota is full.
     pub fn is_no_space(&self) -> bool {
         matches!(self.errno(), Some(libc::ENOSPC | libc::EDQUOT))

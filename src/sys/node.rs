@@ -10,6 +10,19 @@ use rustix::io::Errno;
 use super::{Dir, Error, File, fault};
 
 impl Dir {
+    /// True when this process may make and remove names in the directory.
+    ///
+    /// # Errors
+    /// When the kernel can't say.
+    pub fn is_writable(&self) -> Result<bool, Error> {
+        let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        match fs::accessat(self.as_fd(), ".", access, AtFlags::EACCESS) {
+            Ok(()) => Ok(true),
+            Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Ok(false),
+            Err(errno) => Err(Error::new("look at", self.path(), errno)),
+        }
+    }
+
     /// Creates a device, pipe or socket; the mode is subject to the umask.
     ///
     /// # Errors

@@ -177,6 +177,7 @@ fn another_file_system_can_not_be_a_home() {
         run_path: folder.path(),
         additional: Vec::new(),
         no_id_mapped_mounts: false,
+        is_read_only: false,
     };
     let error = strata::store::driver::open(DriverKind::Btrfs, &roots, &[]).unwrap_err();
     assert!(matches!(error, DriverError::Prerequisites(_)), "{error}");

@@ -56,6 +56,7 @@ fn open(
         run_path: run,
         additional: additional.to_vec(),
         no_id_mapped_mounts,
+        is_read_only: false,
     };
     driver::open(kind, &roots, options)
 }

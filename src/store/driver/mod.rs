@@ -206,6 +206,8 @@ pub struct Roots<'a> {
     pub additional: Vec<PathBuf>,
     /// Owners are copied, never mapped by mounts.
     pub no_id_mapped_mounts: bool,
+    /// Nothing can be written in the graph root.
+    pub is_read_only: bool,
 }
 
 /// Makes directories of layers. All methods block; those with LOCKS change the home.

@@ -50,6 +50,8 @@ pub struct Overlay {
     /// The homes of additional stores.
     others: Vec<Dir>,
     additional: Vec<PathBuf>,
+    /// Where layers of a home that can't be written are mounted.
+    read_only_mounts: Option<PathBuf>,
     mount_options: Vec<String>,
     skip_mount_home: bool,
     ignore_chown_errors: bool,
@@ -124,8 +126,9 @@ impl Overlay {
     }
 
     /// True for a layer of the home itself, which may be changed.
+            read_only_mounts: roots.is_read_only.then(|| roots.run_path.join("overlay")),
     fn is_own(&self, layer: &Dir) -> bool {
-        layer.path().parent() == Some(self.home.path())
+        self.read_only_mounts.is_none() && layer.path().parent() == Some(self.home.path())
     }
 
     fn whole(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -488,7 +491,8 @@ impl Driver for Overlay {
     }
 
     fn default_mount_point(&self, id: &str) -> PathBuf {
-        self.home.path().join(id).join(MERGED)
+        let home = self.read_only_mounts.as_deref();
+        home.unwrap_or(self.home.path()).join(id).join(MERGED)
     }
 
     fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
