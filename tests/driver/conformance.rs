@@ -205,11 +205,11 @@ fn changes_and_diffs_tell_a_layer_from_those_below(home: &Home) {
     assert!(!text.contains("kept"));
 }
 
-fn layers_of_an_additional_store_are_parents(kind: DriverKind) {
-    let other = Home::new(kind);
+fn layers_of_an_additional_store_are_parents(kind: DriverKind, options: &[&str]) {
+    let other = Home::with(kind, "graph", options, &[]);
     other.layer("far-base", None, &[("far", "away")]);
     other.layer("far", Some("far-base"), &[]);
-    let home = Home::with(kind, "graph", &[], std::slice::from_ref(&other.graph));
+    let home = Home::with(kind, "graph", options, std::slice::from_ref(&other.graph));
     home.layer("near", Some("far"), &[("near", "here")]);
     let root = home.mount("near");
     assert_eq!(read(root.join("far")), "away");
@@ -253,36 +253,31 @@ fn ids_that_are_no_names_reach_nothing(home: &Home) {
 }
 
 macro_rules! suite {
-    ($kind:expr, $module:ident: $($name:ident),* $(,)?) => {
+    ($kind:expr, $options:expr, $module:ident: $($name:ident),* $(,)?) => {
         mod $module {
             use super::*;
             $(#[test]
             fn $name() {
-                super::$name(&Home::new_for($kind));
+                super::$name(&Home::with($kind, "graph", $options, &[]));
             })*
 
             #[test]
             fn layers_of_an_additional_store_are_parents() {
-                super::layers_of_an_additional_store_are_parents($kind);
+                super::layers_of_an_additional_store_are_parents($kind, $options);
             }
         }
     };
 }
 
-impl Home {
-    fn new_for(kind: DriverKind) -> Self {
-        match kind {
-            DriverKind::Overlay => Self::overlay(),
-            _ => Self::new(kind),
-        }
-    }
-}
+/// Debian's name for the program that mounts where the kernel may not.
+const PROGRAM: &[&str] = &["overlay.mount_program=/usr/bin/fuse-overlayfs"];
 
 macro_rules! suites {
     ($($name:ident),* $(,)?) => {
-        suite!(DriverKind::Overlay, overlay: $($name),*);
-        suite!(DriverKind::Vfs, vfs: $($name),*);
-        suite!(DriverKind::Btrfs, btrfs: $($name),*);
+        suite!(DriverKind::Overlay, &[], overlay: $($name),*);
+        suite!(DriverKind::Overlay, PROGRAM, program: $($name),*);
+        suite!(DriverKind::Vfs, &[], vfs: $($name),*);
+        suite!(DriverKind::Btrfs, &[], btrfs: $($name),*);
     };
 }
 

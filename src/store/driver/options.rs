@@ -15,6 +15,8 @@ pub struct DriverOptions {
     pub ignore_chown_errors: bool,
     /// The home is not made a mount of its own.
     pub skip_mount_home: bool,
+    /// The program that mounts in the kernel's place.
+    pub mount_program: Option<PathBuf>,
     /// How many layers may lie below one.
     pub max_lowers: usize,
     /// How many bytes the layer of a container may hold.
@@ -33,6 +35,7 @@ impl Default for DriverOptions {
             additional_stores: Vec::new(),
             ignore_chown_errors: false,
             skip_mount_home: false,
+            mount_program: None,
             max_lowers: MAX_LOWERS,
             size: None,
             min_space: 0,
@@ -183,7 +186,10 @@ impl DriverOptions {
                 _ => return refuse("expected none or filesystem"),
             },
             (DriverKind::Overlay, "mount_program") => {
-                return refuse("mount programs are not supported: the kernel's overlay is used");
+                if !value.starts_with('/') {
+                    return refuse("expected the absolute path of a program");
+                }
+                self.mount_program = Some(value.into());
             }
             (DriverKind::Overlay, "size" | "inodes") => {
                 return refuse("quotas are not supported yet");
@@ -241,7 +247,9 @@ mod tests {
         let message = parse(overlay, "mountopt").unwrap_err();
         assert_eq!(message, "unable to parse key/value option: mountopt");
         assert!(parse(DriverKind::Vfs, "mountopt=nodev").is_err());
-        assert!(parse(overlay, "mount_program=/usr/bin/fuse-overlayfs").is_err());
+        let options = parse(overlay, "mount_program=/usr/bin/fuse-overlayfs").unwrap();
+        assert!(options.mount_program.is_some());
+        assert!(parse(overlay, "mount_program=fuse-overlayfs").is_err());
     }
 
     #[test]

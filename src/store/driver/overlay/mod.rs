@@ -8,6 +8,7 @@
 //! | `mapping` | layers below that show other owners |
 //! | `options` | mount options, sorted |
 //! | `probe` | what the kernel does by itself |
+//! | `program` | mounting by a program in the kernel's place |
 
 pub mod layout;
 mod lowers;
@@ -15,6 +16,7 @@ mod mapping;
 mod mount;
 mod options;
 mod probe;
+mod program;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -37,6 +39,7 @@ use crate::sys::{self, Dir};
 use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, OLD_DIFF, WORK};
 use lowers::Chain;
 use mapping::Mapping;
+use program::MountProgram;
 
 /// Says whether a mount program has made the home's layers, whose marks the kernel does not know.
 const HAS_MOUNT_PROGRAM: &str = ".has-mount-program";
@@ -47,17 +50,18 @@ pub struct Overlay {
     home: Dir,
     links: Dir,
     graph_path: PathBuf,
+    /// Where layers of a home that can't be written are mounted.
+    read_only_mounts: Option<PathBuf>,
     /// The homes of additional stores.
     others: Vec<Dir>,
     additional: Vec<PathBuf>,
-    /// Where layers of a home that can't be written are mounted.
-    read_only_mounts: Option<PathBuf>,
     mount_options: Vec<String>,
     skip_mount_home: bool,
     ignore_chown_errors: bool,
     max_lowers: usize,
     is_rootless: bool,
     mapping: Mapping,
+    program: Option<MountProgram>,
     /// Layers that this process made or healed.
     whole: Mutex<HashSet<String>>,
     chains: Mutex<HashMap<String, Arc<Chain>>>,
@@ -76,7 +80,14 @@ impl Overlay {
             None => roots.graph.try_clone()?,
         };
         let is_new = place.stat(LINKS)?.is_none();
-        if is_new && sys::mount::is_on_overlay(&place)? {
+        let program = match options.mount_program {
+            Some(path) => Some(MountProgram::new(
+                path,
+                roots.run_path.join("strata/views"),
+            )?),
+            None => None,
+        };
+        if is_new && program.is_none() && sys::mount::is_on_overlay(&place)? {
             return Err(DriverError::Prerequisites(format!(
                 "{} is itself on an overlay, which can't carry another: use a directory of ext4, xfs \
                  or btrfs",
@@ -85,15 +96,22 @@ impl Overlay {
         }
         let home = roots.graph.ensure_dir("overlay", 0o700)?;
         let links = home.ensure_dir(LINKS, 0o755)?;
-        match home.find(HAS_MOUNT_PROGRAM)? {
-            Some(text) if text.trim_ascii() == b"true" => {
+        let has_program = home.find(HAS_MOUNT_PROGRAM)?;
+        let has_program = has_program.as_deref().map(<[u8]>::trim_ascii);
+        match (has_program, &program) {
+            (Some(b"true"), None) => {
                 return Err(DriverError::Prerequisites(format!(
-                    "the layers in {} were made by a mount program, which Strata does not use",
+                    "the layers in {} were made by a mount program: configure mount_program, as \
+                     overlay.mount_program=/usr/bin/fuse-overlayfs",
                     home.path().display()
                 )));
             }
+            (Some(b"true"), Some(_)) => {}
+            (_, Some(_)) => {
+                home.replace(HAS_MOUNT_PROGRAM, b"true", sys::Durability::Atomic)?;
+            }
             // Peers would else walk the whole home to find out.
-            None if is_new => {
+            (None, None) if is_new => {
                 home.replace(HAS_MOUNT_PROGRAM, b"false", sys::Durability::Atomic)?;
             }
             _ => {}
@@ -108,6 +126,7 @@ impl Overlay {
             home,
             links,
             graph_path: roots.graph_path.to_owned(),
+            read_only_mounts: roots.is_read_only.then(|| roots.run_path.join("overlay")),
             others,
             additional,
             mount_options: options.mount_options,
@@ -115,7 +134,8 @@ impl Overlay {
             ignore_chown_errors: options.ignore_chown_errors,
             max_lowers: options.max_lowers,
             is_rootless: sys::userns::is_rootless()?,
-            mapping: Mapping::new(roots.no_id_mapped_mounts),
+            mapping: Mapping::new(roots.no_id_mapped_mounts || program.is_some()),
+            program,
             whole: Mutex::default(),
             chains: Mutex::default(),
         })
@@ -126,7 +146,6 @@ impl Overlay {
     }
 
     /// True for a layer of the home itself, which may be changed.
-            read_only_mounts: roots.is_read_only.then(|| roots.run_path.join("overlay")),
     fn is_own(&self, layer: &Dir) -> bool {
         self.read_only_mounts.is_none() && layer.path().parent() == Some(self.home.path())
     }
@@ -201,7 +220,7 @@ impl Overlay {
             Base::Nothing => false,
             Base::Layer(from) => Some(&from.id) == nearest.as_ref(),
         };
-        if is_nearest && probe::has_whole_diffs(&self.mount_options, self.is_rootless)? {
+        if is_nearest && self.has_whole_diffs()? {
             return Ok(None);
         }
         Ok(Some(match from {
@@ -212,6 +231,20 @@ impl Overlay {
                 owners: layer.owners.below_only(),
             }),
         }))
+    }
+
+    /// True when a layer's `diff` alone tells what it changes; a program has marks of its own.
+    fn has_whole_diffs(&self) -> Result<bool, DriverError> {
+        let is_native = self.program.is_none();
+        Ok(is_native && probe::has_whole_diffs(&self.mount_options, self.is_rootless)?)
+    }
+
+    /// True when something that this driver mounts is at `at`.
+    fn is_at(&self, at: &Path) -> Result<bool, sys::Error> {
+        match self.program {
+            None => sys::mount::is_overlay(at),
+            Some(_) => sys::mount::is_mount_point(at),
+        }
     }
 
     /// The contents of the layers below, nearest first.
@@ -418,7 +451,7 @@ impl Driver for Overlay {
         };
         // One that nobody recorded, as its maker died: it would move along and keep the trash busy for ever.
         let mount_point = self.default_mount_point(id);
-        while sys::mount::is_overlay(&mount_point)? && sys::mount::unmount(&mount_point)? {}
+        while self.is_at(&mount_point)? && sys::mount::unmount(&mount_point)? {}
         mapping::release(&layer)?;
         self.whole().remove(id);
         let short = self.known_short_name(id, &layer)?;
@@ -509,7 +542,7 @@ impl Driver for Overlay {
     }
 
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
-        Ok(sys::mount::is_overlay(at)?)
+        Ok(self.is_at(at)?)
     }
 
     fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {
@@ -552,7 +585,7 @@ impl Driver for Overlay {
 
     fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
         let has_metacopy = options::uses_metacopy(&self.mount_options, self.is_rootless);
-        let has_whole_diffs = probe::has_whole_diffs(&self.mount_options, self.is_rootless)?;
+        let has_whole_diffs = self.has_whole_diffs()?;
         let pairs = [
             (
                 "Backing Filesystem",

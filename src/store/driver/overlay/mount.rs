@@ -50,7 +50,7 @@ impl Overlay {
             mount.upper = Some((layer.path().join(DIFF), layer.path().join(WORK)));
             // The kernel refuses an upper that was mounted volatile before; whether its contents may be trusted is
             // for the caller to know.
-            if wanted.is_exclusive && is_in_use(&layer)? {
+            if wanted.is_exclusive && self.program.is_none() && is_in_use(&layer)? {
                 return Err(DriverError::InUse(id.to_owned()));
             }
             layer.remove_tree("work/work/incompat/volatile")?;
@@ -156,7 +156,7 @@ impl Overlay {
         at: &Path,
         options: &MountOptions,
     ) -> Result<PathBuf, DriverError> {
-        if sys::mount::is_overlay(at)? {
+        if self.is_at(at)? {
             // Of somebody who died before it was recorded. A second one would share its upper directory; peers take
             // what is there as well.
             return Ok(at.to_owned());
@@ -171,7 +171,11 @@ impl Overlay {
         // Older peers remove the mount point when they unmount; and it must be there before the overlay
         // is made: a volatile one that can't be attached leaves its mark and can't be made again.
         Dir::ensure_path(at, 0o700)?;
-        match Self::carry_out(&mut plan, |mount| sys::mount::overlay(mount, at)) {
+        let mounted = match &self.program {
+            Some(program) => program.mount(&plan.mount, at),
+            None => Self::carry_out(&mut plan, |mount| sys::mount::overlay(mount, at)),
+        };
+        match mounted {
             Ok(()) => Ok(at.to_owned()),
             Err(error) => self.explain(&plan, error),
         }
@@ -198,7 +202,11 @@ impl Overlay {
         let mut plan = self.plan(id, &options)?;
         plan.mount.context = None;
         let path = self.home_of(id)?.path().join(id);
-        match Self::carry_out(&mut plan, |mount| sys::mount::overlay_view(mount, &path)) {
+        let viewed = match &self.program {
+            Some(program) => program.view(&plan.mount),
+            None => Self::carry_out(&mut plan, |mount| sys::mount::overlay_view(mount, &path)),
+        };
+        match viewed {
             Ok(view) => Ok(view),
             Err(error) => self.explain(&plan, error),
         }
