@@ -119,19 +119,34 @@ impl Platform {
         }
         let offered = offered.variant.as_deref().unwrap_or("");
         let wanted = self.variant.as_deref().unwrap_or("");
-        let usable: &[&str] = match (self.architecture.as_str(), wanted) {
-            ("amd64", "") => &["", "v1"],
-            ("arm64", "" | "v8") => &["v8", ""],
-            ("arm", "" | "v7") => &["v7", "v6", "v5", ""],
-            ("arm", "v6") => &["v6", "v5", ""],
-            _ => return (offered == wanted).then_some(0),
+        let (generations, ordinary) = generations(&self.architecture);
+        let wanted = if wanted.is_empty() { ordinary } else { wanted };
+        let known = generations.iter().position(|one| *one == wanted);
+        let usable = match known {
+            Some(at) => &generations[at..],
+            None => &[wanted],
         };
-        usable.iter().position(|variant| *variant == offered)
+        // What names no generation is for all of them; most images for `amd64` do not.
+        usable
+            .iter()
+            .position(|variant| *variant == offered)
+            .or_else(|| offered.is_empty().then_some(usable.len()))
     }
 
     /// True when an image for `offered` runs on a host of this platform.
     pub fn accepts(&self, offered: &Self) -> bool {
         self.rank(offered).is_some()
+    }
+}
+
+/// The generations of a processor, latest first: each runs what was built for those after it. And the one that a
+/// platform without a variant means.
+fn generations(architecture: &str) -> (&'static [&'static str], &'static str) {
+    match architecture {
+        "amd64" => (&["v4", "v3", "v2", "v1"], "v1"),
+        "arm64" => (&["v9", "v8"], "v8"),
+        "arm" => (&["v8", "v7", "v6", "v5"], "v7"),
+        _ => (&[], ""),
     }
 }
 
@@ -463,12 +478,19 @@ mod tests {
             ("linux/amd64", 3),
             ("linux/amd64/v3", 2),
             ("linux/arm64", 4),
+            ("linux/arm64/v9", 4),
             ("linux/arm", 1),
+            ("linux/arm/v8", 1),
             ("linux/arm/v6", 0),
+            // Each processor runs what was built for the ones before it.
+            ("linux/amd64/v2", 3),
+            ("linux/amd64/v4", 2),
         ] {
             let wanted = wanted.parse().unwrap();
             assert_eq!(offered.choose(&wanted).unwrap().size, expected, "{wanted}");
         }
+        let older: Platform = "linux/arm/v5".parse().unwrap();
+        assert!(offered.choose(&older).is_err());
         let wanted: Platform = "linux/s390x".parse().unwrap();
         let error = offered.choose(&wanted).unwrap_err().to_string();
         assert!(

@@ -13,3 +13,6 @@ mod cli;
 #[cfg(feature = "registry")]
 mod oci;
 mod store;
+#[cfg(feature = "registry")]
+#[path = "../support/mod.rs"]
+mod support;

@@ -8,7 +8,7 @@ use strata::oci::pull::{Policy, PullerOptions};
 use strata::oci::{ImageSource, PullRequest, Puller, RegistryOptions, Transport};
 use strata::store::{Config, Store};
 
-use crate::support::image;
+use crate::support::image::{self, Format, Layer};
 use crate::support::registry::Registry;
 use crate::support::scratch::Scratch;
 use crate::support::tool::{self, Tool};
@@ -28,8 +28,14 @@ impl Pair {
     }
 
     fn fetch(&self, reference: &str) {
+        self.fetch_for(reference, &[], None);
+    }
+
+    /// For a platform, which skopeo is told by flags.
+    fn fetch_for(&self, reference: &str, flags: &[&str], platform: Option<&str>) {
         let at = |name: &str| self.scratch.text(name);
         Tool::new("skopeo")
+            .args(flags)
             .args(["copy", "--quiet", "--src-tls-verify=false"])
             .arg(format!("docker://{reference}"))
             .arg(format!(
@@ -55,6 +61,7 @@ impl Pair {
         let source: ImageSource = reference.parse().unwrap();
         let mut request = PullRequest::new(source);
         request.policy = Policy::Always;
+        request.platform = platform.map(|text| text.parse().unwrap());
         puller.pull_here(&request).unwrap();
     }
 
@@ -153,6 +160,33 @@ fn an_image_of_another_tool_is_recorded_as_skopeo_records_it() {
         .ok();
     pair.fetch(&reference);
     pair.assert_same();
+}
+
+#[test]
+fn a_docker_list_is_recorded_as_skopeo_records_it_for_each_platform() {
+    let pair = Pair::new();
+    let platforms = ["linux/amd64", "linux/arm/v7", "linux/arm64/v8"];
+    let images = platforms.map(|platform| {
+        let layer = Layer::new().file("platform", platform);
+        let image = image::assemble(Format::Docker, platform, &[layer]);
+        pair.registry.push_image("test/list", &image);
+        (platform, image)
+    });
+    let entries: Vec<_> = images.iter().map(|(name, image)| (*name, image)).collect();
+    let list = image::index(Format::Docker, &entries);
+    let kind = Format::Docker.index();
+    pair.registry.push_manifest("test/list", "all", kind, &list);
+    let reference = pair.registry.reference("test/list", "all");
+    for platform in platforms {
+        let mut flags = vec!["--override-os", "linux", "--override-arch"];
+        let mut parts = platform.split('/').skip(1);
+        flags.extend(parts.next());
+        if let Some(variant) = parts.next() {
+            flags.extend(["--override-variant", variant]);
+        }
+        pair.fetch_for(&reference, &flags, Some(platform));
+        pair.assert_same();
+    }
 }
 
 #[test]

@@ -115,57 +115,100 @@ pub fn hex(bytes: &[u8]) -> String {
     Digest::of(bytes).hex().to_owned()
 }
 
-fn blob(layout: &Path, bytes: &[u8]) -> String {
-    let digest = digest(bytes);
-    let path = layout.join("blobs").join(digest.replace(':', "/"));
-    fs::write(&path, bytes).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
-    digest
+/// Whose media types an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Oci,
+    /// Docker's second schema.
+    Docker,
 }
 
-/// Writes an image of `layers`, lowest first, to the OCI layout `layout` under `tag`.
-pub fn write_layout(layout: &Path, tag: &str, layers: &[Layer]) -> Built {
-    fs::create_dir_all(layout.join("blobs/sha256")).expect("a layout's folder can be made");
+impl Format {
+    pub fn manifest(self) -> &'static str {
+        match self {
+            Self::Oci => "application/vnd.oci.image.manifest.v1+json",
+            Self::Docker => "application/vnd.docker.distribution.manifest.v2+json",
+        }
+    }
+
+    /// Several manifests.
+    pub fn index(self) -> &'static str {
+        match self {
+            Self::Oci => "application/vnd.oci.image.index.v1+json",
+            Self::Docker => "application/vnd.docker.distribution.manifest.list.v2+json",
+        }
+    }
+
+    fn config(self) -> &'static str {
+        match self {
+            Self::Oci => "application/vnd.oci.image.config.v1+json",
+            Self::Docker => "application/vnd.docker.container.image.v1+json",
+        }
+    }
+
+    fn layer(self, compression: Compression) -> String {
+        let (stem, joint) = match self {
+            Self::Oci => ("application/vnd.oci.image.layer.v1.tar", '+'),
+            Self::Docker => ("application/vnd.docker.image.rootfs.diff.tar", '.'),
+        };
+        match compression {
+            Compression::None => stem.to_owned(),
+            Compression::Gzip => format!("{stem}{joint}gzip"),
+            Compression::Zstd => format!("{stem}{joint}zstd"),
+        }
+    }
+}
+
+/// An image that lies nowhere yet.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    pub built: Built,
+    pub format: Format,
+    /// Layers and config.
+    pub blobs: Vec<Vec<u8>>,
+}
+
+/// An image of `layers`, lowest first, whose config says that it is for `platform`.
+pub fn assemble(format: Format, platform: &str, layers: &[Layer]) -> Assembled {
     let mut diff_ids = Vec::new();
     let mut layer_digests = Vec::new();
     let mut descriptors = Vec::new();
+    let mut blobs = Vec::new();
     for layer in layers {
         let tar = layer.tar();
         diff_ids.push(digest(&tar));
-        let (bytes, suffix) = match layer.compression {
-            Compression::None => (tar, ""),
+        let bytes = match layer.compression {
+            Compression::None => tar,
             Compression::Gzip => {
                 let mut encoder =
                     flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(&tar).expect("memory takes everything");
-                (encoder.finish().expect("memory takes everything"), "+gzip")
+                encoder.finish().expect("memory takes everything")
             }
-            Compression::Zstd => (
-                zstd::encode_all(tar.as_slice(), 1).expect("memory takes everything"),
-                "+zstd",
-            ),
+            Compression::Zstd => {
+                zstd::encode_all(tar.as_slice(), 1).expect("memory takes everything")
+            }
         };
-        let digest = blob(layout, &bytes);
+        let digest = digest(&bytes);
         descriptors.push(json!({
-            "mediaType": format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
+            "mediaType": format.layer(layer.compression),
             "digest": digest,
             "size": bytes.len(),
         }));
         layer_digests.push(digest);
+        blobs.push(bytes);
     }
-    let config = json!({
-        "created": "2024-01-01T00:00:00Z",
-        "architecture": "amd64",
-        "os": "linux",
-        "config": { "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] },
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
-    })
-    .to_string();
-    let config_digest = blob(layout, config.as_bytes());
+    let mut config = platform_fields(platform);
+    config["created"] = json!("2024-01-01T00:00:00Z");
+    config["config"] = json!({ "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] });
+    config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
+    let config = config.to_string().into_bytes();
+    let config_digest = digest(&config);
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": format.manifest(),
         "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "mediaType": format.config(),
             "digest": config_digest,
             "size": config.len(),
         },
@@ -173,13 +216,63 @@ pub fn write_layout(layout: &Path, tag: &str, layers: &[Layer]) -> Built {
     })
     .to_string()
     .into_bytes();
-    let manifest_digest = blob(layout, &manifest);
+    blobs.push(config);
+    Assembled {
+        built: Built {
+            id: config_digest.trim_start_matches("sha256:").to_owned(),
+            manifest_digest: digest(&manifest),
+            manifest,
+            diff_ids,
+            layer_digests,
+        },
+        format,
+        blobs,
+    }
+}
+
+/// An index that lists images, each for a platform.
+pub fn index(format: Format, images: &[(&str, &Assembled)]) -> Vec<u8> {
+    let manifests: Vec<_> = images
+        .iter()
+        .map(|(platform, image)| {
+            json!({
+                "mediaType": image.format.manifest(),
+                "digest": image.built.manifest_digest,
+                "size": image.built.manifest.len(),
+                "platform": platform_fields(platform),
+            })
+        })
+        .collect();
+    json!({ "schemaVersion": 2, "mediaType": format.index(), "manifests": manifests })
+        .to_string()
+        .into_bytes()
+}
+
+/// `os/architecture[/variant]` as configs and indexes have it.
+fn platform_fields(platform: &str) -> serde_json::Value {
+    let mut parts = platform.split('/');
+    let mut fields = json!({ "os": parts.next(), "architecture": parts.next() });
+    if let Some(variant) = parts.next() {
+        fields["variant"] = json!(variant);
+    }
+    fields
+}
+
+/// Writes an image of `layers`, lowest first, to the OCI layout `layout` under `tag`.
+pub fn write_layout(layout: &Path, tag: &str, layers: &[Layer]) -> Built {
+    fs::create_dir_all(layout.join("blobs/sha256")).expect("a layout's folder can be made");
+    let image = assemble(Format::Oci, "linux/amd64", layers);
+    let built = image.built;
+    for bytes in image.blobs.iter().chain([&built.manifest]) {
+        let path = layout.join("blobs").join(digest(bytes).replace(':', "/"));
+        fs::write(&path, bytes).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+    }
     let index = json!({
         "schemaVersion": 2,
         "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": manifest_digest,
-            "size": manifest.len(),
+            "mediaType": Format::Oci.manifest(),
+            "digest": built.manifest_digest,
+            "size": built.manifest.len(),
             "annotations": { "org.opencontainers.image.ref.name": tag },
         }],
     });
@@ -189,13 +282,7 @@ pub fn write_layout(layout: &Path, tag: &str, layers: &[Layer]) -> Built {
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     )
     .expect("the layout's mark can be written");
-    Built {
-        id: config_digest.trim_start_matches("sha256:").to_owned(),
-        manifest_digest,
-        manifest,
-        diff_ids,
-        layer_digests,
-    }
+    built
 }
 
 /// Debian's static busybox, which runs in any image.

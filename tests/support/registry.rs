@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::image::{self, Assembled, Built};
 use super::{http, tool};
 
 /// Debian's docker-registry as a child process; gone when dropped.
@@ -134,6 +135,24 @@ impl Registry {
             .unwrap_or("application/vnd.oci.image.manifest.v1+json");
         self.push_manifest(repository, tag, media_type, &bytes);
         digest
+    }
+
+    /// Pushes the image by its digest.
+    pub fn push_image(&self, repository: &str, image: &Assembled) {
+        for bytes in &image.blobs {
+            self.push_blob(repository, &image::digest(bytes), bytes);
+        }
+        let Built {
+            manifest_digest,
+            manifest,
+            ..
+        } = &image.built;
+        self.push_manifest(
+            repository,
+            manifest_digest,
+            image.format.manifest(),
+            manifest,
+        );
     }
 
     pub fn push_blob(&self, repository: &str, digest: &str, bytes: &[u8]) {

@@ -4,17 +4,11 @@ mod kept;
 mod layouts;
 mod lonely;
 mod other_stores;
+mod platforms;
 mod push;
 mod registry;
-mod server;
+pub mod server;
 mod uploads;
-
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../../support/image.rs"]
-mod image;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../../support/tool.rs"]
-mod tool;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +22,8 @@ use strata::oci::{
 use strata::store::{Config, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::support::image;
 
 /// A store of its own with a puller.
 struct World {

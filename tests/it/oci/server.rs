@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::support::image::{self, Assembled};
+
 /// What happens to the next request whose path contains the text.
 #[derive(Clone, Debug)]
 pub enum Mishap {
@@ -120,6 +122,31 @@ impl Server {
                 .objects
                 .insert(path, ("application/octet-stream".into(), bytes));
         }
+    }
+
+    /// Serves the image by its digest.
+    pub fn add_image(&self, repository: &str, image: &Assembled) {
+        let manifest = &image.built.manifest;
+        self.add_manifest(
+            repository,
+            &image.built.manifest_digest,
+            image.format.manifest(),
+            manifest,
+        );
+        let mut state = self.state.lock().unwrap();
+        for bytes in &image.blobs {
+            let path = format!("/v2/{repository}/blobs/{}", image::digest(bytes));
+            state
+                .objects
+                .insert(path, ("application/octet-stream".into(), bytes.clone()));
+        }
+    }
+
+    /// Serves a manifest or an index.
+    pub fn add_manifest(&self, repository: &str, target: &str, kind: &str, bytes: &[u8]) {
+        let path = format!("/v2/{repository}/manifests/{target}");
+        let mut state = self.state.lock().unwrap();
+        state.objects.insert(path, (kind.to_owned(), bytes.into()));
     }
 
     pub fn set_door(&self, door: Door) {
