@@ -1,8 +1,8 @@
 //! Lanes: the only bridge from asynchronous code to blocking work.
 //!
 //! Each lane has threads of its own, bounded, started on demand and ended when idle, and a bounded
-//! queue. Slow pulls can't keep a publish waiting, and a peer that holds the store's locks can't keep
-//! anything waiting that needs none.
+//! queue. Slow pulls can't keep a publish waiting, a slow disk can't keep waiting what writes nothing to it, and a
+//! peer that holds the store's locks can't keep anything waiting that needs none.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +50,8 @@ pub struct Limits {
     pub mounts: usize,
     /// Threads that call the store and so may wait for its locks.
     pub records: usize,
+    /// Threads that take down mounts of claims.
+    pub unmounts: usize,
     /// Threads that look at how full volumes are.
     pub looks: usize,
     /// Operations that may wait for a lane, each.
@@ -61,6 +63,7 @@ impl Default for Limits {
         Self {
             mounts: 8,
             records: 32,
+            unmounts: 8,
             looks: 2,
             queue: 4096,
         }
@@ -74,6 +77,8 @@ pub struct Lanes {
     pub mounts: Lane,
     /// Calls the store, and so may wait for its locks.
     pub records: Lane,
+    /// Takes down mounts of claims, which waits until the disk has what was written; never waits for the store.
+    pub unmounts: Lane,
     /// Looks at how full volumes are; changes nothing.
     pub looks: Lane,
 }
@@ -84,13 +89,14 @@ impl Lanes {
         Self {
             mounts: Lane::new("mounts", limits.mounts, limits.queue),
             records: Lane::new("records", limits.records, limits.queue),
+            unmounts: Lane::new("unmounts", limits.unmounts, limits.queue),
             looks: Lane::new("looks", limits.looks, limits.queue),
         }
     }
 
     /// All lanes, for metrics.
-    pub fn all(&self) -> [&Lane; 3] {
-        [&self.mounts, &self.records, &self.looks]
+    pub fn all(&self) -> [&Lane; 4] {
+        [&self.mounts, &self.records, &self.unmounts, &self.looks]
     }
 }
 
@@ -248,6 +254,7 @@ mod tests {
         let lanes = Lanes::new(Limits {
             mounts: 1,
             records: 1,
+            unmounts: 1,
             looks: 1,
             queue: 2,
         });

@@ -178,18 +178,21 @@ impl Store {
         self.mount_layer(container.layer.clone(), mounting)
     }
 
-    /// Takes down the mount of a container at `path`, unless it is in use, and forgets its counts; the
-    /// waiting for the disk that unmounting a persistent overlay brings is under no lock.
+    /// Takes down the mount of a layer at `path`, unless it is in use. Takes no lock, for unmounting a persistent
+    /// overlay waits for the disk; [`Store::forget_mount_at`] then records it.
     ///
     /// # Errors
-    /// When the container is unknown, somebody is in the mount, or the unmount fails.
-    pub fn unmount_at(&self, container: &str, path: &Path) -> Result<(), Error> {
-        let container = self
-            .find_container(container)?
-            .ok_or(Error::Unknown(Kind::Container))?;
-        let layer = container.layer.clone();
-        self.0.driver.unmount_unused(&layer, path)?;
-        let path = path.to_owned();
+    /// When somebody is in the mount, or the unmount fails.
+    pub fn unmount_at(&self, layer: &str, path: &Path) -> Result<(), Error> {
+        Ok(self.0.driver.unmount_unused(layer, path)?)
+    }
+
+    /// Forgets the counts of a layer that is recorded as mounted at `path`, and no longer is.
+    ///
+    /// # Errors
+    /// When the table can't be locked or saved.
+    pub fn forget_mount_at(&self, layer: &str, path: &Path) -> Result<(), Error> {
+        let (layer, path) = (layer.to_owned(), path.to_owned());
         self.write(Scope::LAYERS, move |transaction| {
             let mounts = transaction.mounts()?;
             if mounts

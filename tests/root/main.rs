@@ -15,6 +15,7 @@ mod automatic;
 mod bad_input;
 mod full_disk;
 mod held;
+mod lanes;
 mod other_stores;
 mod reboot;
 mod registries;

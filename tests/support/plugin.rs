@@ -356,6 +356,17 @@ impl Kubelet {
             .map(tonic::Response::into_inner)
     }
 
+    /// Probe: whether the plugin calls itself ready.
+    ///
+    /// # Errors
+    /// The plugin's status.
+    pub fn probe(&self) -> Result<bool, Status> {
+        let mut client = IdentityClient::new(self.channel.clone());
+        self.runtime
+            .block_on(client.probe(wire::ProbeRequest {}))
+            .map(|answer| answer.into_inner().ready == Some(true))
+    }
+
     /// CreateVolume of `parameters`; the new volume.
     ///
     /// # Errors

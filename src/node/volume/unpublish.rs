@@ -38,9 +38,32 @@ impl Volumes {
         if !is_last || container.is_empty() {
             return Ok(());
         }
+        self.settle(container).await
+    }
+
+    /// A volume without targets: an inline one goes, a claim's is unmounted.
+    async fn settle(self: &Arc<Self>, container: String) -> Result<(), Error> {
+        let (shared, id) = (Arc::clone(self), container.clone());
+        let left = self.lanes.records.run(move || shared.end(&id));
+        let Some(layer) = left.await?? else {
+            return Ok(());
+        };
+        let place = self.place(&container, &layer);
+        let (store, at) = (self.store.clone(), (layer.clone(), place.clone()));
+        let unmounted = self
+            .lanes
+            .unmounts
+            .run(move || store.unmount_at(&at.0, &at.1));
+        unmounted.await?.map_err(in_store("unmount the volume"))?;
         let shared = Arc::clone(self);
-        let settled = self.lanes.records.run(move || shared.settle(&container));
-        settled.await?
+        let forgotten = self.lanes.records.run(move || {
+            shared
+                .store
+                .forget_mount_at(&layer, &place)
+                .map_err(in_store("unmount the volume"))?;
+            shared.clear_place(&container)
+        });
+        forgotten.await?
     }
 
     /// Takes the volume away from the target; true when it has no other.
@@ -94,9 +117,9 @@ impl Volumes {
         Err(used(handle, "too many things are mounted there"))
     }
 
-    /// A volume without targets: an inline one goes, a claim's is unmounted.
-    fn settle(&self, container: &str) -> Result<(), Error> {
-        let layer = store::id::of_container_layer(container);
+    /// Deletes an inline volume without targets, and what is left of one that is gone. The layer of a claim's, which
+    /// is to be unmounted.
+    fn end(&self, container: &str) -> Result<Option<String>, Error> {
         let known = match self.store.peek_container(container) {
             Some(record) => Some(record),
             None => self
@@ -107,17 +130,10 @@ impl Volumes {
         };
         match known.as_deref().map(definition_of) {
             // A container of another tool: not ours to touch.
-            Some(None) => return Ok(()),
+            Some(None) => return Ok(None),
             Some(Some(definition)) => match definition.lifecycle {
                 Lifecycle::Ephemeral => self.delete_record(container, "ephemeral")?,
-                Lifecycle::Persistent => {
-                    let place = self.place(container, &layer);
-                    match self.store.unmount_at(container, &place) {
-                        // Another tool deleted it; what is left is taken down below.
-                        Ok(()) | Err(store::Error::Unknown(_)) => {}
-                        Err(error) => return Err(in_store("unmount the volume")(error)),
-                    }
-                }
+                Lifecycle::Persistent => return Ok(known.map(|record| record.layer.clone())),
             },
             // `tests/crash` is tried without this.
             None if sys::fault::is_left_out("remains") => {}
@@ -127,7 +143,8 @@ impl Volumes {
                 .delete_remains(container)
                 .map_err(in_store("delete what is left of the volume"))?,
         }
-        self.clear_place(container)
+        self.clear_place(container)?;
+        Ok(None)
     }
 
     /// Deletes the container of a volume; gone already is fine.
