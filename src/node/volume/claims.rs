@@ -39,21 +39,13 @@ impl Volumes {
                 exists: false,
             });
         }
-        let image = match &wanted.attributes.image {
+        let waiting = Waiting {
+            volume: handle.to_string(),
+            pod: None,
+        };
+        let image = match Wish::of(&wanted.attributes, wanted.secret.as_ref(), waiting) {
             None => None,
-            Some(reference) => {
-                let wish = Wish {
-                    reference: reference.clone(),
-                    policy: wanted.attributes.effective_pull_policy(),
-                    platform: wanted.attributes.platform.clone(),
-                    secret: wanted.secret.clone(),
-                    waiting: Waiting {
-                        volume: handle.to_string(),
-                        pod: None,
-                    },
-                };
-                Some(self.images.get(wish, deadline).await?)
-            }
+            Some(wish) => Some(self.images.get(wish, deadline).await?),
         };
         let mut definition = Definition::new(handle.as_str(), Lifecycle::Persistent);
         definition.name = Some(wanted.name.clone());

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::PullSecret;
-use super::attributes::PullPolicy;
+use super::attributes::{Attributes, PullPolicy};
 use super::error::{Error, Kind};
 use super::notices::{ImageNotices, Waiting};
 use crate::node::events::{Events, Log};
@@ -38,6 +38,23 @@ pub struct Wish {
     pub secret: Option<PullSecret>,
     /// Who waits for it, to be told.
     pub waiting: Waiting,
+}
+
+impl Wish {
+    /// The image that a volume with these attributes starts from, if it does from one.
+    pub fn of(
+        attributes: &Attributes,
+        secret: Option<&PullSecret>,
+        waiting: Waiting,
+    ) -> Option<Self> {
+        Some(Self {
+            reference: attributes.image.clone()?,
+            policy: attributes.effective_pull_policy(),
+            platform: attributes.platform.clone(),
+            secret: secret.cloned(),
+            waiting,
+        })
+    }
 }
 
 /// An image can't be had.

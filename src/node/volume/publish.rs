@@ -312,19 +312,15 @@ impl Volumes {
                     .get_present(&image, reference.as_deref(), deadline);
                 Some(known.await?)
             }
-            (None, None) => None,
-            (None, Some(reference)) => {
-                let wish = Wish {
-                    reference: reference.clone(),
-                    policy: wanted.attributes.effective_pull_policy(),
-                    platform: wanted.attributes.platform.clone(),
-                    secret: wanted.secret.clone(),
-                    waiting: Waiting {
-                        volume: wanted.handle.to_string(),
-                        pod: wanted.attributes.pod.clone(),
-                    },
+            (None, _) => {
+                let waiting = Waiting {
+                    volume: wanted.handle.to_string(),
+                    pod: wanted.attributes.pod.clone(),
                 };
-                Some(self.images.get(wish, deadline).await?)
+                match Wish::of(&wanted.attributes, wanted.secret.as_ref(), waiting) {
+                    None => None,
+                    Some(wish) => Some(self.images.get(wish, deadline).await?),
+                }
             }
         };
         let container = wanted.handle.container().to_owned();
