@@ -99,6 +99,25 @@ impl Tool {
         self
     }
 
+    /// Without what cargo tells its tests: a cargo that the program runs would build dependencies anew for it.
+    pub fn outside_of_cargo(mut self) -> Self {
+        const TOLD: [&str; 6] = [
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+            "CARGO_MANIFEST_",
+            "CARGO_PKG_",
+            "CARGO_PRIMARY_",
+            "OUT_DIR",
+        ];
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if TOLD.iter().any(|prefix| text.starts_with(prefix)) {
+                self.command.env_remove(&name);
+            }
+        }
+        self
+    }
+
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Some(bytes.into());
         self

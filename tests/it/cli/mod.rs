@@ -8,6 +8,7 @@ mod images;
 mod junk;
 mod opening;
 mod pull;
+mod registries;
 mod staging_dir;
 mod store;
 mod usage;
