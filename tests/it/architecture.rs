@@ -165,6 +165,73 @@ fn crates_stop_at_their_wall() {
     );
 }
 
+/// Whether a line asks the process for its surroundings. What the compiler knows (`env!`, `env::consts`) is none.
+fn reads_the_environment(line: &str) -> bool {
+    line.match_indices("env")
+        .filter(|(at, _)| {
+            let before = line[..*at].chars().next_back();
+            before.is_none_or(|c| !(c.is_alphanumeric() || c == '_'))
+        })
+        .any(|(at, found)| {
+            let rest = &line[at + found.len()..];
+            let is_import = line[..at].ends_with("std::") && !rest.starts_with("::consts");
+            let is_call = ["::var", "::vars", "::args", "::temp_dir", "::home_dir"]
+                .iter()
+                .chain(&[
+                    "::current_dir",
+                    "::current_exe",
+                    "::set_var",
+                    "::remove_var",
+                ])
+                .any(|call| rest.starts_with(call));
+            is_import || is_call
+        })
+        || line.contains("getenv")
+}
+
+/// The hook of test builds, which no release has, is told by variables what to do.
+#[test]
+fn only_the_command_line_reads_the_environment() {
+    let mut broken = Vec::new();
+    for (module, text) in sources() {
+        if top(&module) == "cli" || module == "sys::fault" {
+            continue;
+        }
+        let (code, _tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+        for (number, line) in code_lines(code) {
+            if reads_the_environment(line) {
+                broken.push(format!("{module}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "the environment is read outside cli:\n{}",
+        broken.join("\n")
+    );
+}
+
+#[test]
+fn the_code_that_finds_the_environment_finds_it() {
+    for line in [
+        "use std::env;",
+        "let home = env::var_os(\"HOME\");",
+        "    for argument in std::env::args() {",
+        "std::env::temp_dir()",
+        "libc::getenv(name)",
+    ] {
+        assert!(reads_the_environment(line), "{line}");
+    }
+    for line in [
+        "env!(\"CARGO_PKG_VERSION\")",
+        "match std::env::consts::ARCH {",
+        "let environment = Environment::default();",
+        "self.env::<u8>()",
+    ] {
+        assert!(!reads_the_environment(line), "{line}");
+    }
+}
+
 #[test]
 fn only_sys_is_unsafe() {
     let mut broken = Vec::new();

@@ -1,30 +1,19 @@
 //! Our interface definition against the published one, as their descriptors have them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command;
 
 use prost_reflect::{
     Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, MessageDescriptor,
 };
 
+use crate::support::tool::Tool;
+
 const OURS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const PACKAGE: &str = "csi.v1";
 
-/// The published descriptor, from the Go module of the interface.
+/// The published descriptor, as a program prints it that was built with the Go module of the interface.
 fn published() -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peer/tools/csi-descriptor");
-    let output = Command::new("go")
-        .args(["run", "."])
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "go run: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output.stdout
+    Tool::new("csi-descriptor").ok().stdout
 }
 
 /// Options that the definition invents, as text.

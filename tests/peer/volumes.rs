@@ -39,9 +39,13 @@ fn peers_respect_a_volume(program: &str) {
     let devices = overlays();
     assert_eq!(devices.len(), 1, "one overlay: {devices:?}");
 
+    // The plugin binds no home over itself, while the peer's first call does.
+    let home = shared.settings.graph.join("overlay");
+    assert!(mounts_below(&shared.settings.graph).is_empty());
     let peer = |arguments: &[&str]| shared.storage(program, arguments);
     let place = PathBuf::from(peer(&["mount", &container]).ok().last_line());
     assert_eq!(place, shared.settings.run.join("volumes").join(&container));
+    assert!(mounts_below(&shared.settings.graph) == [&*home]);
     assert_eq!(
         overlays(),
         devices,
@@ -64,7 +68,7 @@ fn peers_respect_a_volume(program: &str) {
     assert_eq!(overlays().len(), 0, "no overlay is left");
     let left: Vec<_> = mounts_below(shared.scratch.path())
         .into_iter()
-        .filter(|path| *path != shared.settings.graph.join("overlay"))
+        .filter(|path| *path != home)
         .collect();
     assert!(left.is_empty(), "mounts left: {left:?}");
     assert_eq!(plugin.stop(), 0);

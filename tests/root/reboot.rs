@@ -33,7 +33,8 @@ impl Node {
             scratch.path(),
             &plugin::binary(env!("CARGO_BIN_EXE_strata")),
         );
-        let reference = "registry.invalid/test/small:one".to_owned();
+        // Nobody listens there: the image is found in the store.
+        let reference = "127.0.0.1:1/test/small:one".to_owned();
         Tool::at(&settings.binary)
             .args(settings.store_arguments())
             .args(["pull", "--quiet", "--name", &reference])

@@ -14,8 +14,12 @@ pub fn is_inside(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--net", "--", "sh", "-c"])
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let output = command
+        .args(["--net", "--", "sh", "-c"])
         .arg("ip link set lo up && exec \"$@\"")
         .arg("sh")
         .arg(std::env::current_exe().unwrap())
