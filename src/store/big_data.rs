@@ -1,14 +1,11 @@
 //! Named blobs beside a record: their files, sizes and digests.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Error, Kind};
-use super::image_root::move_file;
-use super::staging::Entry;
-use super::transaction::Scope;
+use super::replacing::{Intent, Listing};
+use super::transaction::{Scope, Transaction};
 use super::{BigDataItem, Store};
 use crate::digest::Digest;
 
@@ -162,7 +159,7 @@ impl Store {
             .ok_or(Error::DigestUnknown)
     }
 
-    /// Stores an item, replacing one with the same key.
+    /// Stores an item, replacing one with the same key: see [`super::replacing`].
     ///
     /// # Errors
     /// When the object is unknown or an additional store's, the key can't name a file, or it can't be
@@ -179,62 +176,54 @@ impl Store {
             .write_new(&name, &item.bytes, 0o600)?
             .sync_data()?;
         let object = object.to_owned();
-        let scope = match kind {
-            Kind::Layer => Scope::LAYERS,
-            Kind::Image => Scope::IMAGES,
-            Kind::Container => Scope::CONTAINERS,
-        };
-        self.write(scope, move |transaction| {
+        let saved = self.write(Scope::of(kind), move |transaction| {
             transaction.require_durable();
-            let store = transaction.store;
-            let size = item.bytes.len() as i64;
-            let digest = item.recorded_digest();
-            let key = item.key;
-            let (home, id) = match kind {
-                Kind::Layer => {
-                    let found = transaction.layers().find(&object)?;
-                    let mut layer = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
-                    if !layer.big_data_names.contains(&key) {
-                        layer.big_data_names.push(key);
+            let id = transaction.id_of(kind, &object)?;
+            let new = Listing {
+                size: Some(item.bytes.len() as i64),
+                digest: Some(item.recorded_digest()),
+            };
+            let key = &item.key;
+            let at = match transaction.listing(kind, &id, key)? {
+                None => usize::MAX,
+                Some((at, old)) => {
+                    if kind != Kind::Layer && old != new {
+                        let intent = Intent {
+                            id: id.clone(),
+                            key: key.clone(),
+                            at,
+                            old,
+                            new: new.clone(),
+                            sha256: Digest::of(&item.bytes),
+                        };
+                        transaction.begin_replacement(kind, &intent)?;
                     }
-                    let id = layer.id.clone();
-                    transaction.layers().put(layer, 0)?;
-                    (store.layers.dir(), id)
-                }
-                Kind::Image => {
-                    let found = transaction.images().find(&object)?;
-                    let mut image = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
-                    if !image.big_data_names.contains(&key) {
-                        image.big_data_names.push(key.clone());
-                    }
-                    image.big_data_sizes.insert(key.clone(), size);
-                    image.big_data_digests.insert(key, digest);
-                    image.settle_digest();
-                    let id = image.id.clone();
-                    transaction.images().put(image, 0)?;
-                    (store.images.dir_of(&id), id)
-                }
-                Kind::Container => {
-                    let found = transaction.containers().find(&object)?;
-                    let mut container = Arc::unwrap_or_clone(found.ok_or(Error::Unknown(kind))?);
-                    if !container.big_data_names.contains(&key) {
-                        container.big_data_names.push(key.clone());
-                    }
-                    container.big_data_sizes.insert(key.clone(), size);
-                    container.big_data_digests.insert(key, digest);
-                    let id = container.id.clone();
-                    transaction.containers().put(container, 0)?;
-                    (store.containers.dir(), id)
+                    at
                 }
             };
-            put_file(&entry, &name, &home.ensure_dir(&id, 0o700)?)
-        })
+            let home = transaction.store.data_home(kind, &id);
+            transaction.put_file(&entry, &name, home.ensure_dir(&id, 0o700)?)?;
+            transaction.set_listing(kind, &id, (key, at), Some(&new))
+        });
+        if saved.is_err()
+            && let Err(error) = self.finish_replacements()
+        {
+            tracing::warn!(%error, "data that could not be replaced may not be listed until the store is opened again");
+        }
+        saved
     }
 }
 
-fn put_file(entry: &Entry, name: &str, to: &crate::sys::Dir) -> Result<(), Error> {
-    move_file(&entry.folder().open_dir(entry.name())?, name, to, name)?;
-    Ok(to.sync()?)
+impl Transaction<'_> {
+    /// The ID of the object that `key` finds.
+    fn id_of(&mut self, kind: Kind, key: &str) -> Result<String, Error> {
+        let id = match kind {
+            Kind::Layer => self.layers().find(key)?.map(|layer| layer.id.clone()),
+            Kind::Image => self.images().find(key)?.map(|image| image.id.clone()),
+            Kind::Container => self.containers().find(key)?.map(|found| found.id.clone()),
+        };
+        id.ok_or(Error::Unknown(kind))
+    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,13 @@ pub(super) fn move_file(from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(
     let copy = to.create_unnamed_file(0o600)?;
     sys::tree::copy_file(&from.open_file(name)?, &copy)?;
     copy.sync_data()?;
-    to.remove_file_if_found(new)?;
-    Ok(to.link_file(&copy, new)?)
+    // A name can't be linked over another.
+    let temporary = format!(".tmp-moved-{:016x}", sys::dir::random_u64());
+    to.link_file(&copy, &temporary)?;
+    let renamed = to.rename(&temporary, to, new);
+    if renamed.is_err() {
+        // Another error is on its way.
+        drop(to.remove_file(&temporary));
+    }
+    Ok(renamed?)
 }

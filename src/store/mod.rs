@@ -20,6 +20,7 @@
 //! | [`staging`] | layers in the making, and what was deleted |
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
 //! | [`mounting`], [`naming`], [`deleting`] | operations on more than one kind |
+//! | [`big_data`], [`replacing`] | named blobs beside records, and how one takes another's place |
 //! | [`check`] | whether all of it is whole |
 //! | [`backup`] | all of it as one stream, and back |
 //! | [`usage`], [`dedup`] | who uses the space; equal files share their blocks |
@@ -57,6 +58,7 @@ mod mounts;
 mod naming;
 mod opening;
 mod read_only;
+mod replacing;
 mod roster;
 mod row;
 mod scan;

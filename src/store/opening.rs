@@ -291,7 +291,11 @@ impl Store {
             graph,
             config,
         };
-        Ok(Self(Arc::new(inner)))
+        let store = Self(Arc::new(inner));
+        if let Err(error) = store.finish_replacements() {
+            tracing::warn!(%error, "data that a dead process was replacing is not listed yet");
+        }
+        Ok(store)
     }
 
     /// The store's UUID: made once, kept in the graph root, 32 hex digits.

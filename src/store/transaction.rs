@@ -286,6 +286,9 @@ impl<'a, R: Record> Edit<'a, R> {
     fn roll_back(&mut self, mark: &Mark) {
         self.file.change(|table| table.roll_back(mark.journal));
         self.dirty = mark.dirty;
+        for (dirty, saved) in self.dirty.iter_mut().zip(self.saved) {
+            *dirty |= saved;
+        }
         self.has_additions = mark.has_additions;
         self.has_removals = mark.has_removals;
         self.removed.truncate(mark.removed);
@@ -320,6 +323,9 @@ pub(super) fn incomplete(table: &Table<LayerRecord>) -> Result<Vec<String>, Erro
 /// What is done under the locks once the records are saved.
 pub type AfterSave = Box<dyn FnOnce(&mut Transaction<'_>) -> Result<(), Error> + Send>;
 
+/// What takes back something that a change did beside the records.
+type Undo = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+
 /// The locks, and the changes so far.
 pub struct Transaction<'a> {
     pub(super) store: &'a Inner,
@@ -333,6 +339,8 @@ pub struct Transaction<'a> {
     /// Layers moved into the home by the running change, to be moved out if it fails.
     adopted: Vec<String>,
     after_save: Vec<AfterSave>,
+    /// Of all changes so far, latest last.
+    undo: Vec<Undo>,
     /// What was deleted; removed when the locks are free.
     trash: Vec<staging::Entry>,
 }
@@ -344,6 +352,7 @@ pub(super) struct Savepoint {
     images: Option<Mark>,
     containers: Option<Mark>,
     is_durable: bool,
+    undo: usize,
 }
 
 impl<'a> Transaction<'a> {
@@ -367,6 +376,7 @@ impl<'a> Transaction<'a> {
             has_adopted: false,
             adopted: Vec::new(),
             after_save: Vec::new(),
+            undo: Vec::new(),
             trash: Vec::new(),
         };
         if scope.layers && !store.is_read_only {
@@ -420,6 +430,14 @@ impl<'a> Transaction<'a> {
         action: impl FnOnce(&mut Transaction<'_>) -> Result<(), Error> + Send + 'static,
     ) {
         self.after_save.push(Box::new(action));
+    }
+
+    /// Does something when the running change is taken back: under the locks, before its records are saved as they were.
+    pub(super) fn on_roll_back(
+        &mut self,
+        undo: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) {
+        self.undo.push(Box::new(undo));
     }
 
     /// Remembers that the layer's directory was moved into the home by this change.
@@ -488,10 +506,12 @@ impl<'a> Transaction<'a> {
             images: self.images.as_ref().map(Edit::mark),
             containers: self.containers.as_ref().map(Edit::mark),
             is_durable: self.is_durable,
+            undo: self.undo.len(),
         }
     }
 
-    /// Takes back what was changed since `savepoint`, directories moved into the home among it.
+    /// Takes back what was changed since `savepoint`, directories moved into the home among it. What was saved in the midst
+    /// of a change is to be saved again.
     pub(super) fn roll_back(&mut self, savepoint: &Savepoint) {
         fn undo<R: Record>(edit: &mut Option<Edit<'_, R>>, mark: Option<&Mark>) {
             if let (Some(edit), Some(mark)) = (edit, mark) {
@@ -503,6 +523,11 @@ impl<'a> Transaction<'a> {
         undo(&mut self.images, savepoint.images.as_ref());
         undo(&mut self.containers, savepoint.containers.as_ref());
         self.is_durable = savepoint.is_durable;
+        for undo in self.undo.split_off(savepoint.undo).into_iter().rev() {
+            if let Err(error) = undo() {
+                tracing::error!(%error, "a file of a failed change could not be put back");
+            }
+        }
         for id in std::mem::take(&mut self.adopted) {
             self.undo_adoption(&id);
         }
@@ -524,7 +549,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Saves what was changed: the thing before the pointer when adding, the pointer before the thing
-    /// when deleting, both when a batch does both.
+    /// when deleting, both when a batch does both. A change may do so in its midst: what follows is saved later.
     pub(super) fn save(&mut self) -> Result<(), Error> {
         if let Some(layers) = self.layers.as_mut() {
             layers.write_ahead();
