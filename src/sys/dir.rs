@@ -559,7 +559,7 @@ impl Dir {
         if fault::is_left_out("sync-of-folders") {
             return Ok(());
         }
-        fs::fsync(&self.fd).map_err(self.fail("sync", Path::new("")))
+        rustix::io::retry_on_intr(|| fs::fsync(&self.fd)).map_err(self.fail("sync", Path::new("")))
     }
 
     /// Makes everything on this directory's file system durable: one call for many files.
@@ -570,7 +570,8 @@ impl Dir {
         if fault::is_left_out("sync-of-contents") {
             return Ok(());
         }
-        fs::syncfs(&self.fd).map_err(self.fail("sync the file system of", Path::new("")))
+        rustix::io::retry_on_intr(|| fs::syncfs(&self.fd))
+            .map_err(self.fail("sync the file system of", Path::new("")))
     }
 
     /// Sets permission bits of this directory, set-id bits among them.

@@ -9,14 +9,18 @@
 //! | `STRATA_FAULT=kill-after:N` | the process kills itself after the N-th call |
 //! | `STRATA_FAULT=error:N:ERRNO` | the N-th call fails with that number, undone |
 //! | `STRATA_FAULT=errors-from:N:ERRNO` | every call from the N-th on fails with that number |
+//! | `STRATA_FAULT=interrupt` | every call is interrupted once (`EINTR`) before it is made |
+//! | `STRATA_FAULT=shorten` | every write takes half of what it is given |
 //! | `STRATA_FAULT_LOG=FILE` | `N call` is appended to FILE for each call |
 //! | `STRATA_FAULT_WITHOUT=GUARD` | this guard is left out, see [`is_left_out`] |
+//!
+//! A call that a signal interrupts is made again, in a release as well.
 //!
 //! Counted are creating opens, writes to files, rename, link, unlink, mkdir, mknod, chmod, chown,
 //! utimens, xattrs, truncate, allocate, clone ioctls and the mount calls; not reads, locks, sockets or
 //! logs.
 
-/// Runs `call`, a system call named `name` that changes something.
+/// Runs `call`, a system call named `name` that changes something, again if a signal interrupts it.
 ///
 /// # Errors
 /// Those of `call`, or the injected one.
@@ -24,9 +28,21 @@
 #[inline(always)]
 pub fn change<T>(
     _name: &'static str,
-    call: impl FnOnce() -> std::io::Result<T>,
+    mut call: impl FnMut() -> std::io::Result<T>,
 ) -> std::io::Result<T> {
-    call()
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// How many of `length` bytes a write may take: all of them, unless a test shortens writes.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub fn writable(length: usize) -> usize {
+    length
 }
 
 /// True when the environment leaves out the guard `name`: a test that is to notice that is tried by it.
@@ -37,7 +53,7 @@ pub fn is_left_out(_name: &str) -> bool {
 }
 
 #[cfg(feature = "fault")]
-pub use armed::{change, is_left_out};
+pub use armed::{change, is_left_out, writable};
 
 #[cfg(feature = "fault")]
 mod armed {
@@ -50,6 +66,8 @@ mod armed {
         KillAfter(u64),
         Error(u64, i32),
         ErrorsFrom(u64, i32),
+        Interrupt,
+        Shorten,
     }
 
     struct Plan {
@@ -61,6 +79,11 @@ mod armed {
     static COUNT: AtomicU64 = AtomicU64::new(0);
 
     fn parse(text: &str) -> Option<Action> {
+        match text {
+            "interrupt" => return Some(Action::Interrupt),
+            "shorten" => return Some(Action::Shorten),
+            _ => {}
+        }
         let mut parts = text.split(':');
         let kind = parts.next()?;
         let number = parts.next()?.parse().ok()?;
@@ -106,11 +129,37 @@ mod armed {
         guard.as_deref() == Some(name)
     }
 
-    /// Runs `call`, a system call named `name` that changes something; see the module.
+    /// How many of `length` bytes a write may take; see the module.
+    pub fn writable(length: usize) -> usize {
+        match plan().action {
+            Some(Action::Shorten) => length.div_ceil(2),
+            _ => length,
+        }
+    }
+
+    /// Runs `call`, a system call named `name` that changes something, again if it is interrupted; see the module.
     ///
     /// # Errors
     /// Those of `call`, or the injected one.
-    pub fn change<T>(name: &'static str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub fn change<T>(name: &'static str, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut is_interrupted = matches!(plan().action, Some(Action::Interrupt));
+        once(name, || {
+            loop {
+                let result = if std::mem::take(&mut is_interrupted) {
+                    Err(io::ErrorKind::Interrupted.into())
+                } else {
+                    call()
+                };
+                match result {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => return result,
+                }
+            }
+        })
+    }
+
+    /// Numbers the call and does what is to be done at its number.
+    fn once<T>(name: &'static str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let plan = plan();
         let number = COUNT.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(mut log) = plan.log.as_ref() {

@@ -126,8 +126,8 @@ impl File {
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<(), Error> {
         while !bytes.is_empty() {
             let written = fault::change("pwrite", || {
-                rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.fd, bytes, offset))
-                    .map_err(io::Error::from)
+                let bytes = &bytes[..fault::writable(bytes.len())];
+                Ok(rustix::io::pwrite(&self.fd, bytes, offset)?)
             })
             .map_err(self.fail("write"))?;
             if written == 0 {
@@ -151,8 +151,13 @@ impl File {
         while !rest.is_empty() {
             let batch = &rest[..rest.len().min(MAX_PIECES)];
             let written = fault::change("writev", || {
-                rustix::io::retry_on_intr(|| rustix::io::writev(&self.fd, batch))
-                    .map_err(io::Error::from)
+                let first: &[u8] = &batch[0];
+                match fault::writable(first.len()) {
+                    short if short < first.len() => {
+                        Ok(rustix::io::write(&self.fd, &first[..short])?)
+                    }
+                    _ => Ok(rustix::io::writev(&self.fd, batch)?),
+                }
             })
             .map_err(self.fail("write"))?;
             if written == 0 {
@@ -190,7 +195,8 @@ impl File {
         if fault::is_left_out("sync-of-files") {
             return Ok(());
         }
-        fs::fdatasync(&self.fd).map_err(|error| self.fail("sync")(error.into()))
+        rustix::io::retry_on_intr(|| fs::fdatasync(&self.fd))
+            .map_err(|error| self.fail("sync")(error.into()))
     }
 
     /// Starts writing the contents to disk, and does not wait: when several files are to be synced, the
@@ -287,9 +293,8 @@ impl Read for File {
 impl Write for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         fault::change("write", || {
-            Ok(rustix::io::retry_on_intr(|| {
-                rustix::io::write(&self.fd, bytes)
-            })?)
+            let bytes = &bytes[..fault::writable(bytes.len())];
+            Ok(rustix::io::write(&self.fd, bytes)?)
         })
     }
 

@@ -207,6 +207,7 @@ fn copy_range(from: &File, to: &File, mut offset: u64, end: u64) -> Result<(), E
         let (mut read_at, mut write_at) = (offset, offset);
         let copied = fault::change("copy_file_range", || {
             let (read_at, write_at) = (Some(&mut read_at), Some(&mut write_at));
+            let len = fault::writable(len);
             Ok(fs::copy_file_range(from, read_at, to, write_at, len)?)
         });
         match copied {
@@ -214,7 +215,6 @@ fn copy_range(from: &File, to: &File, mut offset: u64, end: u64) -> Result<(), E
             Ok(0) => return Ok(()),
             Ok(copied) => offset += copied as u64,
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::INTR) => {}
                 Some(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOSYS | Errno::INVAL) => {
                     return copy_bytes(from, to, offset, end);
                 }

@@ -3,7 +3,7 @@
 use std::io::{BufReader, BufWriter, Write};
 
 use super::NewLayer;
-use crate::archive::pack;
+use crate::archive::pack::{self, PackError};
 use crate::store::driver::{DriverError, DriverKind};
 use crate::store::transaction::Scope;
 use crate::store::{Error, StageOptions, Store};
@@ -23,12 +23,16 @@ impl Store {
         let entry = self.0.staging.entry()?;
         let dir = entry.create_dir()?;
         let file = dir.create_file(ARCHIVE, 0o600)?;
-        let packed = pack::pack(directory, BufWriter::new(file), &pack::Options::default())
-            .map_err(DriverError::from)?;
+        let unwritten = |error| sys::Error::new("write", dir.path().join(ARCHIVE), error);
+        let packed = pack::pack(directory, BufWriter::new(file), &pack::Options::default());
+        let packed = packed.map_err(|error| match error {
+            PackError::Write(error) => unwritten(error).into(),
+            error => DriverError::from(error),
+        })?;
         let flushed = packed.into_inner().map_err(|error| error.into_error());
         flushed
             .and_then(|mut file| file.flush())
-            .map_err(|error| sys::Error::new("write", dir.path().join(ARCHIVE), error))?;
+            .map_err(unwritten)?;
         let archive = BufReader::new(dir.open_file(ARCHIVE)?);
         let Some(found) = self.find_layer(key)? else {
             let staged = self.stage_layer(None, archive, &StageOptions::default())?;

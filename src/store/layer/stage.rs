@@ -318,6 +318,7 @@ impl Store {
         let (compression, decoder) =
             compression::decoder(&mut incoming).map_err(StageError::Read)?;
         let (unpacked, mut decoder) = read_ahead::run(decoder, |plain| {
+            let recipe_path = recipe.path().to_owned();
             let mut recipe = tar_split::Writer::new(recipe);
             // What came uncompressed is hashed as it comes in.
             let mut hashing = match compression {
@@ -330,7 +331,10 @@ impl Store {
             };
             let summary = unpack::unpack(plain, root, &unpack_options, Some(&mut recipe))
                 .map_err(StageError::Unpack)?;
-            let recipe = recipe.finish().map_err(StageError::Read)?;
+            let recipe = recipe.finish().map_err(|error| {
+                let error = sys::Error::new("write", recipe_path, error);
+                StageError::Unpack(UnpackError::System(error))
+            })?;
             let hashed = hashing.ok().map(|hashing| {
                 let (digest, size, _) = hashing.finish();
                 (digest, size)

@@ -232,7 +232,13 @@ fn overlay_in_one(overlay: &Overlay, target: &Path) -> Result<(), Error> {
     let data = CString::new(data).map_err(|error| fail(error.into()))?;
     fault::change("mount", || {
         in_directory(c"/proc/self/fd", || {
-            Ok(mount::mount("overlay", place, "overlay", flags, &*data)?)
+            Ok(mount::mount(
+                "overlay",
+                place.as_str(),
+                "overlay",
+                flags,
+                &*data,
+            )?)
         })
     })
     .map_err(fail)
