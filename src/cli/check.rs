@@ -74,12 +74,7 @@ fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         ..CheckOptions::default()
     };
     if let Some(text) = given.filled("max") {
-        let limit = duration::parse(text).map_err(Failure::new)?;
-        // 0 is as good as nothing.
-        options.unused_for = match limit.is_zero() {
-            true => options.unused_for,
-            false => limit,
-        };
+        options.unused_for = duration::parse(text).map_err(Failure::new)?;
     }
     let report = store.check(&options)?;
     print(&report, given, output)?;

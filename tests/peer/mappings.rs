@@ -230,6 +230,48 @@ fn a_copy_is_made_once_and_shared() {
     store.delete(&makers, &image);
 }
 
+/// A copy holds the whole tree, with other owners than the archives below say: `check` took both for damage, and its repair
+/// would have deleted the image and its containers.
+#[test]
+fn a_copy_with_other_owners_is_in_order() {
+    for driver in ["overlay", "vfs"] {
+        let mut store = Store::new(driver, true);
+        let lower = store.first(STRATA, &["import-layer"]);
+        let tree = store.scratch.dir("upper");
+        fs::write(tree.join("new"), "new").unwrap();
+        fs::write(tree.join(".wh.file"), "").unwrap();
+        store.archive = Tool::new("tar")
+            .args(["--numeric-owner", "-c", "-C"])
+            .arg(&tree)
+            .args(["new", ".wh.file"])
+            .ok()
+            .stdout;
+        let layer = store.first(STRATA, &["import-layer", &lower]);
+        let image = store.first(STRATA, &["create-image", "--name", "image", &layer]);
+        let arguments = ["create-container", "--name", "mapped"];
+        store.first(STRATA, &[&arguments[..], &MAPS, &["image"]].concat());
+        let mapped = store.record("image", &image)["mapped-layers"].clone();
+        for user in [STRATA, STORAGE_TOOLS[1]] {
+            let found = store.run(user, &["check"]).output();
+            assert!(found.code == 0, "{driver}: {found}");
+        }
+        // A file that is changed is still found.
+        let copy = mapped[0].as_str().unwrap();
+        let content = match driver {
+            "vfs" => format!("graph/vfs/dir/{copy}"),
+            _ => format!("graph/overlay/{copy}/diff"),
+        };
+        let program = store.scratch.path().join(content).join("program");
+        fs::write(program, "x").unwrap();
+        let found = store.run(STRATA, &["check"]).output();
+        assert!(
+            found.code == 1 && found.text().contains("/program(size:7￫1"),
+            "{driver}: {found}"
+        );
+        scratch::unmount_below(store.scratch.path());
+    }
+}
+
 /// A container whose owners were copied is still the same where mounts could show them.
 #[test]
 fn what_was_copied_is_not_mapped_by_a_mount() {

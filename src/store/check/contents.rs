@@ -27,16 +27,21 @@ impl Store {
     ) -> Vec<Problem> {
         let id = &layer.id;
         let mut expected = Expected::default();
-        let is_whole_tree = self.driver().kind().has_whole_trees();
+        let is_whole_tree = self.has_whole_tree(layer);
+        let has_maps = !layer.uid_map.is_empty() || !layer.gid_map.is_empty();
+        let holds = Holds {
+            whiteouts: !is_whole_tree,
+            owners: !has_maps && !self.driver().ignores_chown_errors(),
+        };
         if is_whole_tree && compares_files {
-            // Its directory holds what all layers below have brought.
+            // Its directory holds what all layers below have brought, with its own owners.
             for below in ancestors(layers, layer) {
-                if let Err(text) = self.read_archive(&below, &mut expected) {
+                if let Err(text) = self.read_archive(&below, holds, &mut expected) {
                     return vec![Problem::LayerUnreadable(below.id.clone(), text)];
                 }
             }
         }
-        let seen = match self.read_archive(layer, &mut expected) {
+        let seen = match self.read_archive(layer, holds, &mut expected) {
             Ok(seen) => seen,
             Err(text) => return vec![Problem::LayerUnreadable(id.clone(), text)],
         };
@@ -63,13 +68,25 @@ impl Store {
         }
     }
 
+    /// True when the layer's directory holds what is below too: a copy with other owners does so in an overlay as well,
+    /// which then has nothing below it.
+    fn has_whole_tree(&self, layer: &LayerRecord) -> bool {
+        if self.driver().kind().has_whole_trees() {
+            return true;
+        }
+        let lowers = self.driver().lowers(&layer.id);
+        layer.is_mapped()
+            && !layer.parent.is_empty()
+            && lowers.is_ok_and(|lowers| lowers.is_empty())
+    }
+
     /// Puts the archive of a layer together, and takes its headers in.
-    fn read_archive(&self, layer: &LayerRecord, expected: &mut Expected) -> Result<Seen, String> {
-        let has_maps = !layer.uid_map.is_empty() || !layer.gid_map.is_empty();
-        let holds = Holds {
-            whiteouts: !self.driver().kind().has_whole_trees(),
-            owners: !has_maps && !self.driver().ignores_chown_errors(),
-        };
+    fn read_archive(
+        &self,
+        layer: &LayerRecord,
+        holds: Holds,
+        expected: &mut Expected,
+    ) -> Result<Seen, String> {
         expected.begin_archive();
         let write = |out: &mut dyn Write| self.diff(&layer.id, None, Some(Compression::None), out);
         let read = |archive: &mut (dyn Read + Send)| -> Result<Seen, tar::Error> {
