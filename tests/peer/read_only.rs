@@ -184,8 +184,9 @@ fn a_store_of_somebody_else_is_read_by_who_may_read_it() {
     let place = Place::new("overlay");
     let path = place.scratch.path();
     Tool::new("chmod").args(["-R", "a+rX"]).arg(path).ok();
-    let program = path.join("strata");
-    fs::copy(env!("CARGO_BIN_EXE_strata"), &program).unwrap();
+    let program = place
+        .scratch
+        .program(env!("CARGO_BIN_EXE_strata"), "strata");
     let run = path.join("run-of-nobody");
     fs::create_dir(&run).unwrap();
     std::os::unix::fs::chown(&run, Some(65_534), Some(65_534)).unwrap();

@@ -23,9 +23,8 @@ impl User {
         let scratch = Scratch::new("unshare");
         let everybody = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(scratch.path(), everybody).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_strata"), scratch.path().join("strata")).unwrap();
-        let newest = tool::find("containers-storage-newest");
-        std::fs::copy(newest, scratch.path().join("newest")).unwrap();
+        scratch.program(env!("CARGO_BIN_EXE_strata"), "strata");
+        scratch.program(tool::find("containers-storage-newest"), "newest");
         std::fs::write(scratch.path().join("subordinate"), subordinate).unwrap();
         chown(scratch.dir("home"), Some(id), Some(id)).unwrap();
         Self { scratch, id }

@@ -41,6 +41,16 @@ impl Scratch {
         path
     }
 
+    /// A copy of a program, made by another process: who is started while this one writes it would keep it busy.
+    pub fn program(&self, from: impl AsRef<Path>, name: &str) -> PathBuf {
+        let path = self.path.join(name);
+        super::tool::Tool::new("cp")
+            .arg(from.as_ref())
+            .arg(&path)
+            .ok();
+        path
+    }
+
     /// A path below, as text.
     pub fn text(&self, name: &str) -> String {
         self.path.join(name).to_str().expect("UTF-8").to_owned()
