@@ -137,12 +137,15 @@ fn du(store: &Store, given: &Given, output: &mut Output) -> Outcome {
 }
 
 fn title(store: &Store, usage: &Usage) -> String {
-    format!(
-        "{}: {}, of which {} in layers that nobody needs",
-        store.config().graph_root.display(),
-        size(usage.total),
-        size(usage.unused)
-    )
+    let root = store.config().graph_root.display();
+    let total = size(usage.total);
+    match usage.unused {
+        0 => format!("{root}: {total}"),
+        unused => {
+            let unused = size(unused);
+            format!("{root}: {total}, of which {unused} in layers that nobody needs")
+        }
+    }
 }
 
 /// Images, then containers, then layers; who has most comes first.
@@ -162,16 +165,10 @@ fn print_table(usage: &Usage, nodes: &[Node<'_>], output: &mut Output) -> Result
         "{:<9}  {:<12}  {:>10}  {:>10}  NAMES",
         "KIND", "ID", "OWN", "SHARED"
     ))?;
-    let unused: std::collections::HashSet<&str> = usage
-        .layers
-        .iter()
-        .filter(|layer| !layer.is_used)
-        .map(|layer| &*layer.id)
-        .collect();
     for node in nodes {
         let Bytes { own, shared } = node.bytes;
         let mut names = node.names.join(", ");
-        if node.subject == Subject::Layer && unused.contains(node.id) {
+        if node.is_unused {
             names.push_str(if names.is_empty() {
                 "(unused)"
             } else {

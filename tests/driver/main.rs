@@ -14,6 +14,7 @@
 mod btrfs;
 mod conformance;
 mod damage;
+mod elsewhere;
 mod fixture;
 mod layout;
 mod mounts;

@@ -55,6 +55,8 @@ pub struct Node<'a> {
     pub also_on: Vec<usize>,
     /// True for the last one on what it stands on.
     pub is_last: bool,
+    /// True for a layer that no image and no container needs.
+    pub is_unused: bool,
 }
 
 impl Node<'_> {
@@ -86,7 +88,9 @@ pub fn arrange<'a>(usage: &'a Usage) -> Vec<Node<'a>> {
         }
     };
     let mut on: BTreeMap<String, Vec<Node<'a>>> = BTreeMap::new();
-    let mut put = |parent: String, subject, id, names, bytes| {
+    let unused = usage.layers.iter().filter(|layer| !layer.is_used);
+    let unused: HashSet<&str> = unused.map(|layer| &*layer.id).collect();
+    let mut put = |parent: String, subject, id: &'a str, names, bytes| {
         on.entry(parent).or_default().push(Node {
             subject,
             id,
@@ -96,6 +100,7 @@ pub fn arrange<'a>(usage: &'a Usage) -> Vec<Node<'a>> {
             on: None,
             also_on: Vec::new(),
             is_last: false,
+            is_unused: subject == Subject::Layer && unused.contains(id),
         });
     };
     for (subject, objects) in [

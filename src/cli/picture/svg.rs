@@ -18,8 +18,9 @@ const MARGIN: usize = 16;
 const LETTERS: usize = 66;
 
 /// The colours of what an object has alone and of what it shares.
-fn colours(subject: Subject) -> (&'static str, &'static str) {
-    match subject {
+fn colours(node: &Node<'_>) -> (&'static str, &'static str) {
+    match node.subject {
+        Subject::Layer if node.is_unused => ("#b5392f", "#ecb9b5"),
         Subject::Layer => ("#6b7785", "#c9d0d8"),
         Subject::Image => ("#2f6fb5", "#b5cfec"),
         Subject::Container => ("#c17d1a", "#efd3a5"),
@@ -29,7 +30,7 @@ fn colours(subject: Subject) -> (&'static str, &'static str) {
 /// Draws all nodes in their order; with `branches` the lines between them too.
 pub fn draw(title: &str, nodes: &[Node<'_>], branches: bool) -> String {
     let width = BARS + LONGEST + 230;
-    let height = MARGIN * 2 + LINE * (nodes.len() + 2);
+    let height = MARGIN * 2 + LINE * (nodes.len() + 1);
     let largest = nodes
         .iter()
         .map(|node| node.bytes.own + node.bytes.shared)
@@ -44,6 +45,21 @@ pub fn draw(title: &str, nodes: &[Node<'_>], branches: bool) -> String {
         MARGIN + LINE / 2,
         escaped(title)
     );
+    let mut legend = BARS + LONGEST - 60;
+    for (colour, meaning) in [
+        ("#6b7785", "its own"),
+        ("#c9d0d8", "shared"),
+        ("#b5392f", "unused"),
+    ] {
+        text.push_str(&format!(
+            "<rect x=\"{legend}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\n\
+             <text x=\"{}\" y=\"{}\" font-size=\"12\" fill=\"#444444\">{meaning}</text>\n",
+            MARGIN + LINE / 2 - 10,
+            legend + 15,
+            MARGIN + LINE / 2
+        ));
+        legend += 85;
+    }
     let middle = |place: usize| MARGIN + LINE * (place + 1) + LINE / 2;
     let indent = |node: &Node<'_>| match branches {
         true => MARGIN + STEP * node.depth.min(DEEPEST),
@@ -66,8 +82,18 @@ pub fn draw(title: &str, nodes: &[Node<'_>], branches: bool) -> String {
         }
     }
     for (place, node) in nodes.iter().enumerate() {
-        let (own, shared) = colours(node.subject);
+        let (own, shared) = colours(node);
         let (x, y) = (indent(node), middle(place));
+        // The whole of it, for whoever points at the line: ID and all names.
+        let mut whole = format!("{} {}", node.subject.as_str(), node.id);
+        for name in node.names {
+            whole.push('\n');
+            whole.push_str(name);
+        }
+        if node.is_unused {
+            whole.push_str("\nno image and no container needs it");
+        }
+        text.push_str(&format!("<g><title>{}</title>\n", escaped(&whole)));
         text.push_str(&format!(
             "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" rx=\"{}\" fill=\"{own}\"/>\n\
              <text x=\"{}\" y=\"{}\">{}</text>\n",
@@ -96,7 +122,7 @@ pub fn draw(title: &str, nodes: &[Node<'_>], branches: bool) -> String {
             caption.push_str(&format!(" + {} shared", size(node.bytes.shared)));
         }
         text.push_str(&format!(
-            "<text x=\"{}\" y=\"{}\" fill=\"#444444\">{caption}</text>\n",
+            "<text x=\"{}\" y=\"{}\" fill=\"#444444\">{caption}</text></g>\n",
             at + 6,
             y + 4
         ));
@@ -122,6 +148,7 @@ fn escaped(text: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
+            '\n' => safe.push('\n'),
             letter if letter.is_control() => safe.push('\u{fffd}'),
             letter => safe.push(letter),
         }
@@ -143,7 +170,8 @@ mod tests {
             assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"));
             assert!(text.contains("a &lt;store&gt;") && text.contains("nginx &lt;1&gt;"));
             assert_eq!(text.matches("<path ").count(), if branches { 5 } else { 0 });
-            assert_eq!(text.matches("fill=\"#444444\"").count(), nodes.len());
+            assert_eq!(text.matches("</g>").count(), nodes.len());
+            assert!(text.contains("<title>image i2\nnginx &lt;1&gt;</title>"));
         }
     }
 

@@ -15,6 +15,8 @@ pub struct DriverOptions {
     pub ignore_chown_errors: bool,
     /// The home is not made a mount of its own.
     pub skip_mount_home: bool,
+    /// Roots of additional layer stores.
+    pub layer_stores: Vec<PathBuf>,
     /// The program that mounts in the kernel's place.
     pub mount_program: Option<PathBuf>,
     /// How many layers may lie below one.
@@ -35,6 +37,7 @@ impl Default for DriverOptions {
             additional_stores: Vec::new(),
             ignore_chown_errors: false,
             skip_mount_home: false,
+            layer_stores: Vec::new(),
             mount_program: None,
             max_lowers: MAX_LOWERS,
             size: None,
@@ -203,7 +206,12 @@ impl DriverOptions {
                 }
             }
             (DriverKind::Overlay, "additionallayerstore") => {
-                return refuse("additional layer stores are not supported yet");
+                // The flag `ref` says how an image is looked for, not where.
+                let path = value.strip_suffix(":ref").unwrap_or(value);
+                if !path.starts_with('/') {
+                    return refuse("the path of an additional layer store must be absolute");
+                }
+                self.layer_stores.push(path.into());
             }
             _ => {
                 let (key, option) = (key.to_owned(), option.to_owned());

@@ -107,7 +107,11 @@ impl Overlay {
         for home in self.homes() {
             match home.stat(&name)? {
                 Some(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => return Ok(stat),
-                Some(_) => return Err(layout::damaged(id, "its diff is no directory")),
+                Some(_) => {
+                    if let Some(diff) = self.find_diff(home, id)? {
+                        return Ok(diff.stat_self()?);
+                    }
+                }
                 None => {}
             }
         }

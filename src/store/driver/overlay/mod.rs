@@ -3,6 +3,7 @@
 //! | File | What |
 //! |---|---|
 //! | [`layout`] | the files of a layer in the home |
+//! | `elsewhere` | layers whose contents are in an additional layer store |
 //! | `lowers` | which layers lie below; healing what says so |
 //! | `mount` | from a layer to a mounted directory |
 //! | `mapping` | layers below that show other owners |
@@ -10,6 +11,7 @@
 //! | `probe` | what the kernel does by itself |
 //! | `program` | mounting by a program in the kernel's place |
 
+mod elsewhere;
 pub mod layout;
 mod lowers;
 mod mapping;
@@ -36,6 +38,7 @@ use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::{Whiteouts, inherit, pack, reown};
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
+use elsewhere::LayerStores;
 use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, OLD_DIFF, WORK};
 use lowers::Chain;
 use mapping::Mapping;
@@ -62,6 +65,7 @@ pub struct Overlay {
     is_rootless: bool,
     mapping: Mapping,
     program: Option<MountProgram>,
+    layer_stores: LayerStores,
     /// Layers that this process made or healed.
     whole: Mutex<HashSet<String>>,
     chains: Mutex<HashMap<String, Arc<Chain>>>,
@@ -136,6 +140,7 @@ impl Overlay {
             is_rootless: sys::userns::is_rootless()?,
             mapping: Mapping::new(roots.no_id_mapped_mounts || program.is_some()),
             program,
+            layer_stores: LayerStores::open(options.layer_stores)?,
             whole: Mutex::default(),
             chains: Mutex::default(),
         })
@@ -453,6 +458,7 @@ impl Driver for Overlay {
         let mount_point = self.default_mount_point(id);
         while self.is_at(&mount_point)? && sys::mount::unmount(&mount_point)? {}
         mapping::release(&layer)?;
+        self.release_elsewhere(&layer)?;
         self.whole().remove(id);
         let short = self.known_short_name(id, &layer)?;
         if let Some(short) = &short
@@ -497,7 +503,7 @@ impl Driver for Overlay {
     fn content(&self, id: &str) -> Result<Dir, DriverError> {
         check(id)?;
         for home in self.homes() {
-            if let Some(dir) = home.find_dir(Path::new(id).join(DIFF))? {
+            if let Some(dir) = self.find_diff(home, id)? {
                 return Ok(dir);
             }
         }

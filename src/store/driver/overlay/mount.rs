@@ -31,7 +31,7 @@ impl Overlay {
         }
         let options::Options { mut flags, data } =
             options::choose(&wanted.options, &self.mount_options, self.is_rootless)?;
-        flags.read_only |= wanted.read_only || !is_own;
+        flags.read_only |= wanted.read_only || !is_own || self.is_elsewhere(&layer)?;
         flags.no_devices |= wanted.is_strict;
         flags.no_set_id |= wanted.is_strict;
         let mut mount = OverlayMount {

@@ -1,0 +1,103 @@
+//! Layers whose contents are in an additional layer store: their `diff` is a link that leads there.
+//!
+//! Such a store is a file system of its own that fetches what is read. It learns from the removal of a layer's directory
+//! there, which it answers with "not found", that nobody uses the layer any more.
+
+use std::path::{Component, Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::Overlay;
+use super::layout::{self, DIFF};
+use crate::store::driver::DriverError;
+use crate::sys::{self, Dir};
+
+/// The file with the path of the layer in the additional store.
+const PLACE: &str = "additionallayer";
+
+/// The stores that were configured.
+#[derive(Debug)]
+pub(super) struct LayerStores(Vec<PathBuf>);
+
+impl LayerStores {
+    /// The stores at `roots`.
+    ///
+    /// # Errors
+    /// When one of them can't be opened.
+    pub(super) fn open(roots: Vec<PathBuf>) -> Result<Self, DriverError> {
+        for root in &roots {
+            drop(Dir::open(root)?);
+        }
+        Ok(Self(roots))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        let is_plain = path
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        is_plain && self.0.iter().any(|root| path.starts_with(root))
+    }
+}
+
+/// True when opening failed since a link is in the way.
+fn met_link(error: &sys::Error) -> bool {
+    let links = [Errno::LOOP, Errno::NOTDIR].map(Errno::raw_os_error);
+    error.errno().is_some_and(|errno| links.contains(&errno))
+}
+
+impl Overlay {
+    /// The contents of the layer `id` of `home`, wherever they are; `None` when that home has none.
+    pub(super) fn find_diff(&self, home: &Dir, id: &str) -> Result<Option<Dir>, DriverError> {
+        match home.find_dir(Path::new(id).join(DIFF)) {
+            Err(error) if met_link(&error) => self.follow(home, id).map(Some),
+            found => Ok(found?),
+        }
+    }
+
+    fn follow(&self, home: &Dir, id: &str) -> Result<Dir, DriverError> {
+        let target = home.find_link(Path::new(id).join(DIFF))?;
+        let target = target.ok_or_else(|| layout::damaged(id, "its diff is no directory"))?;
+        if !self.layer_stores.has(&target) {
+            return Err(layout::damaged(
+                id,
+                format!(
+                    "its diff leads to {}, which no additionallayerstore has",
+                    target.display()
+                ),
+            ));
+        }
+        Ok(Dir::open(target)?)
+    }
+
+    /// True for a layer of which nothing is ever written: it is somebody else's.
+    pub(super) fn is_elsewhere(&self, layer: &Dir) -> Result<bool, DriverError> {
+        Ok(!self.layer_stores.is_empty() && layer.find_link(DIFF)?.is_some())
+    }
+
+    /// Tells the store that a layer which is about to go is no longer used here.
+    pub(super) fn release_elsewhere(&self, layer: &Dir) -> Result<(), DriverError> {
+        if !self.is_elsewhere(layer)? {
+            return Ok(());
+        }
+        let Some(text) = layer.find(PLACE)? else {
+            return Ok(());
+        };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let place = Path::new(&text);
+        if let (true, Some(parent), Some(name)) = (
+            self.layer_stores.has(place),
+            place.parent(),
+            place.file_name(),
+        ) {
+            // A store that understands says that there is none; one that is a plain folder keeps what is in it.
+            if let Err(error) = Dir::open(parent).and_then(|parent| parent.remove_dir(name)) {
+                tracing::debug!(%error, "a layer of an additional store was let go");
+            }
+        }
+        Ok(())
+    }
+}
