@@ -107,3 +107,10 @@ start_kubelet() {
 start_registry() { # open or private
     start "registry-$1" env OTEL_TRACES_EXPORTER=none docker-registry serve "$RUN/registry-$1.yml"
 }
+
+# What the kubelet has of pods that are no more. It clears it away every two seconds.
+no_ended_pods() {
+    local living
+    living=$(kubectl get pods --all-namespaces -o 'jsonpath={range .items[*]}{.metadata.uid}{"\n"}{end}') || return
+    [ -z "$(ls "$KUBELET_DIR/pods" | grep -vxF "$living")" ]
+}
