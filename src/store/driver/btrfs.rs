@@ -6,21 +6,19 @@
 //! <graph root>/btrfs/quotas/<id>        its limit: bytes in decimal digits
 //! ```
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::trees::{Trees, check};
+use super::trees::{OfTrees, Trees, check};
 use super::{
-    Base, Below, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions,
-    Role, Roots, Side, home,
+    Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Role, Roots,
+    Side, home,
 };
-use crate::archive::changes::Change;
 use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::{Whiteouts, reown};
 use crate::sys::tree::{self, Copied};
-use crate::sys::{self, Dir, Durability, btrfs};
+use crate::sys::{Dir, Durability, btrfs};
 
 /// The subvolume of a layer in the making, in its staging directory.
 const TREE: &str = "tree";
@@ -141,6 +139,12 @@ fn snapshot(at: &Dir, from: &Dir) -> Result<Copied, DriverError> {
     }
 }
 
+impl OfTrees for Btrfs {
+    fn trees(&self) -> &Trees {
+        &self.trees
+    }
+}
+
 impl Driver for Btrfs {
     fn kind(&self) -> DriverKind {
         DriverKind::Btrfs
@@ -175,9 +179,7 @@ impl Driver for Btrfs {
         _parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError> {
-        check(id)?;
-        let from = Dir::open(root)?.find_dir(Path::new("btrfs/subvolumes").join(id))?;
-        let from = from.ok_or_else(|| DriverError::Missing(id.to_owned()))?;
+        let from = super::layer_of_another(root, "btrfs/subvolumes", id)?;
         let tree = self.prepare_empty(at, options)?;
         super::copy_unchanged(id, &from, &tree)
     }
@@ -203,25 +205,6 @@ impl Driver for Btrfs {
         Ok(copied)
     }
 
-    fn shows_other_owners(&self) -> Result<bool, DriverError> {
-        Ok(false)
-    }
-
-    fn complete(&self, _at: &Dir, _parent: &str, _inherit_root: bool) -> Result<(), DriverError> {
-        // A snapshot of the parent was taken: nothing is left to know.
-        Ok(())
-    }
-
-    fn inherit(
-        &self,
-        _at: &Dir,
-        _implied: &[Vec<u8>],
-        _below: &Below<'_>,
-    ) -> Result<(), DriverError> {
-        // What the layers below have was there when the archive was unpacked.
-        Ok(())
-    }
-
     fn prepared_content(&self, at: &Dir) -> Result<Dir, DriverError> {
         Ok(at.open_dir(TREE)?)
     }
@@ -232,10 +215,6 @@ impl Driver for Btrfs {
 
     fn ignores_chown_errors(&self) -> bool {
         self.trees.ignore_chown_errors
-    }
-
-    fn stages_without_parent(&self) -> bool {
-        false
     }
 
     fn adopt(&self, staging: &Dir, name: &str, id: &str) -> Result<(), DriverError> {
@@ -274,65 +253,9 @@ impl Driver for Btrfs {
         Ok(true)
     }
 
-    fn exists(&self, id: &str) -> Result<bool, DriverError> {
-        self.trees.exists(id)
-    }
-
-    fn list(&self) -> Result<Vec<String>, DriverError> {
-        self.trees.list()
-    }
-
-    fn layer(&self, id: &str) -> Result<Dir, DriverError> {
-        self.content(id)
-    }
-
-    fn content(&self, id: &str) -> Result<Dir, DriverError> {
-        self.trees.content(id)
-    }
-
-    fn lowers(&self, _id: &str) -> Result<Vec<String>, DriverError> {
-        Ok(Vec::new())
-    }
-
-    fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
-        self.trees.open_file(id, path)
-    }
-
-    fn default_mount_point(&self, id: &str) -> PathBuf {
-        self.trees.mount_point(id)
-    }
-
     fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
         self.limit_again(id)?;
         self.trees.mount(id, at, options)
-    }
-
-    fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError> {
-        self.trees.unmount(id, at)
-    }
-
-    fn unmount_unused(&self, id: &str, at: &Path) -> Result<(), DriverError> {
-        self.trees.unmount_unused(id, at)
-    }
-
-    fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
-        self.trees.is_mounted(at)
-    }
-
-    fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {
-        Ok(self.trees.changed(layer, from)?.1)
-    }
-
-    fn diff(&self, layer: &Side, from: &Base, out: &mut dyn Write) -> Result<(), DriverError> {
-        self.trees.diff(layer, from, out)
-    }
-
-    fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError> {
-        self.trees.diff_size(layer, from)
-    }
-
-    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
-        Ok(Vec::new())
     }
 
     fn shutdown(&self) -> Result<(), DriverError> {

@@ -1,4 +1,4 @@
-//! How layers become directories: the [`Driver`] trait and its implementations.
+//! How layers become directories: the [`Driver`] trait, with [`Layers`] for those that are there, and its implementations.
 //!
 //! | Driver | A layer is | Mounting |
 //! |---|---|---|
@@ -10,23 +10,25 @@
 pub mod btrfs;
 mod error;
 mod home;
+mod layers;
 pub mod options;
 pub mod overlay;
 pub mod split;
 mod trees;
 pub mod vfs;
 
-use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use error::DriverError;
+pub use layers::Layers;
 pub use options::DriverOptions;
 
 use crate::archive::Whiteouts;
 use crate::archive::changes::Change;
 use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::pack;
+use crate::store::id;
 use crate::store::time::Time;
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
@@ -210,8 +212,9 @@ pub struct Roots<'a> {
     pub is_read_only: bool,
 }
 
-/// Makes directories of layers. All methods block; those with LOCKS change the home.
-pub trait Driver: fmt::Debug + Send + Sync {
+/// Makes directories of layers. All methods block; those with LOCKS change the home. Those that have a body here do so for
+/// drivers of whole trees.
+pub trait Driver: Layers {
     /// Which one it is.
     fn kind(&self) -> DriverKind;
 
@@ -258,27 +261,36 @@ pub trait Driver: fmt::Debug + Send + Sync {
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError>;
 
-    /// True when mounts can show other owners than the layers below have.
+    /// True when mounts can show other owners than the layers below have. Whole trees can't.
     ///
     /// # Errors
     /// When the kernel can't say.
-    fn shows_other_owners(&self) -> Result<bool, DriverError>;
+    fn shows_other_owners(&self) -> Result<bool, DriverError> {
+        Ok(false)
+    }
 
     /// Fills in what [`Driver::prepare`] could not know, now that `parent` is in the home; durably. With
-    /// `inherit_root`, the root directory gets the mode and owner of the parent's.
+    /// `inherit_root`, the root directory gets the mode and owner of the parent's. A whole tree was made of its parent:
+    /// nothing is left to know.
     ///
     /// LOCKS: layers, exclusive.
     ///
     /// # Errors
     /// When the parent is damaged or missing, or something can't be written.
-    fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError>;
+    fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
+        let _ = (at, parent, inherit_root);
+        Ok(())
+    }
 
     /// Gives the directories `implied` of the contents of the layer in `at`, which its archive had no entries for, what
-    /// the layers below have there: mode, owner, attributes and times.
+    /// the layers below have there: mode, owner, attributes and times. A whole tree had it when the archive was unpacked.
     ///
     /// # Errors
     /// When a layer below is damaged or missing, or something can't be written.
-    fn inherit(&self, at: &Dir, implied: &[Vec<u8>], below: &Below<'_>) -> Result<(), DriverError>;
+    fn inherit(&self, at: &Dir, implied: &[Vec<u8>], below: &Below<'_>) -> Result<(), DriverError> {
+        let _ = (at, implied, below);
+        Ok(())
+    }
 
     /// The directory of a prepared layer into which its contents go.
     ///
@@ -292,8 +304,10 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// True when unpacking goes on where an owner can't be set.
     fn ignores_chown_errors(&self) -> bool;
 
-    /// True when a child can be prepared before its parent is in the home.
-    fn stages_without_parent(&self) -> bool;
+    /// True when a child can be prepared before its parent is in the home. A whole tree is made of its parent.
+    fn stages_without_parent(&self) -> bool {
+        false
+    }
 
     /// Moves the prepared directory `staging/name` into the home as `id`. A directory of that ID, which
     /// no record has, is moved to `staging/name.old` first.
@@ -318,46 +332,6 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// When it can't be moved; it is then where it was.
     fn discard(&self, id: &str, trash: &Dir, name: &str) -> Result<bool, DriverError>;
 
-    /// True when the home has the layer.
-    ///
-    /// # Errors
-    /// When the kernel can't say.
-    fn exists(&self, id: &str) -> Result<bool, DriverError>;
-
-    /// Every layer of the home, recorded or not.
-    ///
-    /// # Errors
-    /// When the home can't be read.
-    fn list(&self) -> Result<Vec<String>, DriverError>;
-
-    /// Where the layer is in the home, or that of an additional store.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    fn layer(&self, id: &str) -> Result<Dir, DriverError>;
-
-    /// The directory with the layer's own contents: of overlay the difference, of vfs the whole tree.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    fn content(&self, id: &str) -> Result<Dir, DriverError>;
-
-    /// The layers below, nearest first; none for whole trees.
-    ///
-    /// # Errors
-    /// When the layer is damaged beyond what can be told.
-    fn lowers(&self, id: &str) -> Result<Vec<String>, DriverError>;
-
-    /// Opens a file of the layer, or of one below, as it would be seen mounted, without mounting. The
-    /// path is resolved inside the layer.
-    ///
-    /// # Errors
-    /// When there is no such file.
-    fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError>;
-
-    /// Where the layer is mounted when nobody asks for a place.
-    fn default_mount_point(&self, id: &str) -> PathBuf;
-
     /// Mounts the layer at `at`, which is made when missing, and returns where it is to be seen. A mount that is
     /// there already, of somebody who died before it was recorded, is taken over.
     ///
@@ -366,48 +340,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// then mounted.
     fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError>;
 
-    /// Takes down the layer's mount at `at`; none there is no error.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError>;
-
-    /// As [`Driver::unmount`], but refused while something in the mount is in use.
-    ///
-    /// # Errors
-    /// [`DriverError::InUse`], or when the kernel refuses.
-    fn unmount_unused(&self, id: &str, at: &Path) -> Result<(), DriverError>;
-
-    /// True when a mount of this driver is at `at`: asked of the kernel by the path itself, as a line of
-    /// the mount table may be hidden by another mount.
-    ///
-    /// # Errors
-    /// When the kernel can't say.
-    fn is_mounted(&self, at: &Path) -> Result<bool, DriverError>;
-
-    /// What differs between a layer and `from`.
-    ///
-    /// # Errors
-    /// When a tree can't be read.
-    fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError>;
-
-    /// The difference as a tar, made from the trees.
-    ///
-    /// # Errors
-    /// When a tree can't be read, an owner has no place in the layer's maps, or the output fails.
-    fn diff(&self, layer: &Side, from: &Base, out: &mut dyn Write) -> Result<(), DriverError>;
-
-    /// The bytes that a layer has and `from` has not.
-    ///
-    /// # Errors
-    /// When a tree can't be read.
-    fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError>;
-
     /// Pairs of key and value for people.
     ///
     /// # Errors
     /// When the kernel can't say.
-    fn status(&self) -> Result<Vec<(String, String)>, DriverError>;
+    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
+        Ok(Vec::new())
+    }
 
     /// Takes down what the driver itself keeps mounted.
     ///
@@ -442,6 +381,15 @@ fn copy_unchanged(id: &str, from: &Dir, to: &Dir) -> Result<Copied, DriverError>
         Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Err(DriverError::Missing(id.to_owned())),
     }
+}
+
+/// The layer `id` of the store in `root`, whose driver has its layers in the folder `place` there.
+fn layer_of_another(root: &Path, place: &str, id: &str) -> Result<Dir, DriverError> {
+    if !id::is_safe(id) {
+        return Err(DriverError::Name(id.to_owned()));
+    }
+    let found = Dir::open(root)?.find_dir(Path::new(place).join(id))?;
+    found.ok_or_else(|| DriverError::Missing(id.to_owned()))
 }
 
 /// Takes down the mount at `at`, unless somebody is in it.

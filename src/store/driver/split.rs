@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Base, Below, Driver, DriverError, DriverKind, MountOptions, PrepareOptions, Role, Side,
+    Base, Below, Driver, DriverError, DriverKind, Layers, MountOptions, PrepareOptions, Role, Side,
 };
 use crate::archive::Whiteouts;
 use crate::archive::changes::Change;
@@ -133,6 +133,29 @@ impl Driver for Split {
         self.of(id)?.discard(id, trash, name)
     }
 
+    fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
+        if !self.images.exists(id)? {
+            return self.graph.mount(id, at, options);
+        }
+        // As the peer: layers of images are not written to.
+        let options = MountOptions {
+            read_only: true,
+            ..options.clone()
+        };
+        self.images.mount(id, at, &options)
+    }
+
+    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
+        self.graph.status()
+    }
+
+    fn shutdown(&self) -> Result<(), DriverError> {
+        self.images.shutdown()?;
+        self.graph.shutdown()
+    }
+}
+
+impl Layers for Split {
     fn exists(&self, id: &str) -> Result<bool, DriverError> {
         Ok(self.images.exists(id)? || self.graph.exists(id)?)
     }
@@ -165,18 +188,6 @@ impl Driver for Split {
         driver.default_mount_point(id)
     }
 
-    fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
-        if !self.images.exists(id)? {
-            return self.graph.mount(id, at, options);
-        }
-        // As the peer: layers of images are not written to.
-        let options = MountOptions {
-            read_only: true,
-            ..options.clone()
-        };
-        self.images.mount(id, at, &options)
-    }
-
     fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError> {
         self.of(id)?.unmount(id, at)
     }
@@ -202,14 +213,5 @@ impl Driver for Split {
 
     fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError> {
         self.of(&layer.id)?.diff_size(layer, from)
-    }
-
-    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
-        self.graph.status()
-    }
-
-    fn shutdown(&self) -> Result<(), DriverError> {
-        self.images.shutdown()?;
-        self.graph.shutdown()
     }
 }

@@ -19,6 +19,12 @@ pub(super) struct Trees {
     pub(super) ignore_chown_errors: bool,
 }
 
+/// A driver whose layers are whole trees.
+pub(super) trait OfTrees {
+    /// They.
+    fn trees(&self) -> &Trees;
+}
+
 impl Trees {
     /// The trees in `home`, which is the folder `place` below the graph root.
     ///

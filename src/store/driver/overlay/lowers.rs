@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::Overlay;
 use super::layout::{self, DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS};
-use crate::store::driver::{Below, Driver, DriverError};
+use crate::store::driver::{Below, DriverError, Layers};
 use crate::sys::Dir;
 
 /// What the children of a layer have in common. It is read once for as long as the layer's `diff` is the same directory,

@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::Stat;
 
 use super::{
-    Base, Below, Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions,
-    Role, Roots, Side, copy_unchanged, home, regular_file,
+    Base, Below, Driver, DriverError, DriverKind, DriverOptions, Layers, MountOptions,
+    PrepareOptions, Role, Roots, Side, copy_unchanged, home, regular_file,
 };
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::id_shift::{IdMaps, Shift};
@@ -336,8 +336,7 @@ impl Driver for Overlay {
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError> {
         check(id)?;
-        let from = Dir::open(root)?.find_dir(Path::new("overlay").join(id))?;
-        let from = from.ok_or_else(|| DriverError::Missing(id.to_owned()))?;
+        let from = super::layer_of_another(root, "overlay", id)?;
         self.prepare(at, parent, options)?;
         // Children that stand on it already, through the additional store, know it by this name.
         if let Some(short) = layout::short_name(&from)? {
@@ -476,6 +475,39 @@ impl Driver for Overlay {
         Ok(true)
     }
 
+    fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
+        self.mount_layer(id, at, options)
+    }
+
+    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
+        let has_metacopy = options::uses_metacopy(&self.mount_options, self.is_rootless);
+        let has_whole_diffs = self.has_whole_diffs()?;
+        let pairs = [
+            (
+                "Backing Filesystem",
+                sys::mount::file_system_name(&self.home)?,
+            ),
+            ("Supports d_type", true.to_string()),
+            ("Native Overlay Diff", has_whole_diffs.to_string()),
+            ("Using metacopy", has_metacopy.to_string()),
+            (
+                "Supports shifting",
+                self.mapping.works(&self.home)?.to_string(),
+            ),
+            ("Supports volatile", true.to_string()),
+        ];
+        Ok(pairs
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect())
+    }
+
+    fn shutdown(&self) -> Result<(), DriverError> {
+        home::release(&self.graph_path, "overlay")
+    }
+}
+
+impl Layers for Overlay {
     fn exists(&self, id: &str) -> Result<bool, DriverError> {
         Ok(layout::is_layer_name(id) && self.home.stat(id)?.is_some())
     }
@@ -534,10 +566,6 @@ impl Driver for Overlay {
         home.unwrap_or(self.home.path()).join(id).join(MERGED)
     }
 
-    fn mount(&self, id: &str, at: &Path, options: &MountOptions) -> Result<PathBuf, DriverError> {
-        self.mount_layer(id, at, options)
-    }
-
     fn unmount(&self, _id: &str, at: &Path) -> Result<(), DriverError> {
         sys::mount::unmount(at)?;
         Ok(())
@@ -587,33 +615,6 @@ impl Driver for Overlay {
                 Ok(changes::size_of(&new, &changes)?)
             }
         }
-    }
-
-    fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
-        let has_metacopy = options::uses_metacopy(&self.mount_options, self.is_rootless);
-        let has_whole_diffs = self.has_whole_diffs()?;
-        let pairs = [
-            (
-                "Backing Filesystem",
-                sys::mount::file_system_name(&self.home)?,
-            ),
-            ("Supports d_type", true.to_string()),
-            ("Native Overlay Diff", has_whole_diffs.to_string()),
-            ("Using metacopy", has_metacopy.to_string()),
-            (
-                "Supports shifting",
-                self.mapping.works(&self.home)?.to_string(),
-            ),
-            ("Supports volatile", true.to_string()),
-        ];
-        Ok(pairs
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect())
-    }
-
-    fn shutdown(&self) -> Result<(), DriverError> {
-        home::release(&self.graph_path, "overlay")
     }
 }
 

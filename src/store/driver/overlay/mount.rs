@@ -6,7 +6,7 @@ use super::layout::{DIFF, EMPTY, WORK};
 use super::mapping::{self, Shown};
 use super::{Overlay, options};
 use crate::archive::id_shift::IdMaps;
-use crate::store::driver::{Driver, DriverError, MountOptions, Owners, Side, own};
+use crate::store::driver::{DriverError, Layers, MountOptions, Owners, Side, own};
 use crate::sys::mount::Overlay as OverlayMount;
 use crate::sys::{self, Dir};
 
