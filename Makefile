@@ -90,6 +90,7 @@ all: export VM_ROUNDS ?= 12
 all: export VM_POINTS ?= every
 all: export VM_TIMEOUT ?= 1800
 all: export FUZZ_SECONDS ?= 120
+all: export STRATA_CRASH_WHOLE ?= 1
 all: export TORTURE_WITHOUT ?= layers.lock,images.lock,containers.lock
 all: check run test fuzz fuzz-guards vm-test vm-guards e2e vagrant-test bench ## All of the above, whole
 

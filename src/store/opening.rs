@@ -292,9 +292,7 @@ impl Store {
             config,
         };
         let store = Self(Arc::new(inner));
-        if !is_read_only
-            && let Err(error) = store.finish_replacements()
-        {
+        if !is_read_only && let Err(error) = store.finish_replacements() {
             tracing::warn!(%error, "data that a dead process was replacing is not listed yet");
         }
         Ok(store)

@@ -117,6 +117,7 @@ fn a_commit_survives_a_kill_at_every_point() {
         scene.play(|settings, _| {
             let killed = run(settings, Some(("STRATA_FAULT", fault)), &COMMIT);
             assert_ne!(killed.code, 0, "{fault} struck: {killed}");
+            leftovers::check_remains_by_the_peer(settings, &checked);
             // The image is there as a whole or not at all.
             let images = run(settings, None, &["images", "--json"]).json();
             for image in images.as_array().unwrap() {

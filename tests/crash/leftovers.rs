@@ -1,6 +1,6 @@
 //! What must not be left when all volumes are gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,9 +12,9 @@ use super::support::plugin::Settings;
 use super::support::scratch::{mounts_below, unmount_below};
 use super::support::tool::Tool;
 
-/// States that the peer has checked: it need not look at the same one twice.
+/// States that the peer has checked, and what it said: it need not look at the same one twice.
 #[derive(Debug, Default)]
-pub struct Checked(Mutex<HashSet<String>>);
+pub struct Checked(Mutex<HashMap<String, Vec<String>>>);
 
 /// No mount, no volume, no layer, no record too many; and the newest peer finds the store in order.
 pub fn assert_none(settings: &Settings, image: Option<&Built>, checked: &Checked) {
@@ -68,6 +68,30 @@ pub fn assert_none(settings: &Settings, image: Option<&Built>, checked: &Checked
     check_by_the_peer(settings, checked);
 }
 
+/// No directory is the upper one of two overlays: the kernel lets it be, and they would tear each other's files.
+pub fn assert_uppers_mounted_once(settings: &Settings) {
+    let root = settings.graph.parent().expect("a parent");
+    let root = root.to_str().expect("UTF-8");
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table can be read");
+    let mut devices = HashMap::<&str, HashSet<&str>>::new();
+    for line in table.lines().filter(|line| line.contains(root)) {
+        // Mounts of one overlay have one device number.
+        let device = line.split(' ').nth(2).expect("a device number");
+        let mut options = line.split([' ', ',']);
+        let upper = options.find_map(|option| option.strip_prefix("upperdir="));
+        if let Some(upper) = upper {
+            devices.entry(upper).or_default().insert(device);
+        }
+    }
+    for (upper, devices) in devices {
+        assert_eq!(
+            devices.len(),
+            1,
+            "{upper} is the upper directory of {devices:?}"
+        );
+    }
+}
+
 /// Whether anything lies in a staging area.
 pub fn has_staged(staging: &Path) -> bool {
     names(staging).iter().any(|name| !name.ends_with(".lock"))
@@ -95,26 +119,47 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// `check` of the newest peer, on a copy: it ends by unmounting everything in its store.
-fn check_by_the_peer(settings: &Settings, checked: &Checked) {
+pub fn check_by_the_peer(settings: &Settings, checked: &Checked) {
+    let complaints = complaints(settings, checked);
+    assert!(complaints.is_empty(), "the peer finds {complaints:#?}");
+}
+
+/// The same where somebody has just died: what no record points at may lie about.
+pub fn check_remains_by_the_peer(settings: &Settings, checked: &Checked) {
+    let mut complaints = complaints(settings, checked);
+    complaints.retain(|line| !line.ends_with("storage driver not accounted for"));
+    assert!(complaints.is_empty(), "the peer finds {complaints:#?}");
+}
+
+fn complaints(settings: &Settings, checked: &Checked) -> Vec<String> {
     let state = image::hex(state(&settings.graph).as_bytes());
-    if !checked.0.lock().unwrap().insert(state) {
-        return;
+    if let Some(known) = checked.0.lock().unwrap().get(&state) {
+        return known.clone();
     }
     let copy = settings.graph.with_file_name("copy");
+    let copy_run = settings.graph.with_file_name("copy-run");
     Tool::new("cp")
         .args(["-a", "--one-file-system"])
         .arg(&settings.graph)
         .arg(&copy)
         .ok();
-    Tool::new("containers-storage-newest")
+    let ran = Tool::new("containers-storage-newest")
         .arg("--graph")
         .arg(&copy)
         .arg("--run")
-        .arg(settings.graph.with_file_name("copy-run"))
-        .args(["--storage-driver", "overlay", "check"])
-        .ok();
+        .arg(&copy_run)
+        .args(["--storage-driver", &settings.storage_driver, "check"])
+        .output();
     unmount_below(&copy);
     fs::remove_dir_all(&copy).expect("the copy can be removed");
+    fs::remove_dir_all(&copy_run).expect("its run root can be removed");
+    // Of each object a line of its own, and indented what is wrong with it.
+    let text = ran.text();
+    let indented = text.lines().filter(|line| line.starts_with(' '));
+    let complaints: Vec<_> = indented.map(|line| line.trim().to_owned()).collect();
+    assert_eq!(ran.code == 0, complaints.is_empty(), "{ran}");
+    checked.0.lock().unwrap().insert(state, complaints.clone());
+    complaints
 }
 
 /// The store as text, without what differs from run to run: times, short names, lock tokens.
@@ -141,6 +186,10 @@ fn state(graph: &Path) -> String {
                 for record in &mut records {
                     record["created"] = Value::Null;
                 }
+                // An empty list and no file are the same.
+                if records.is_empty() {
+                    continue;
+                }
                 lines.push(format!("{name} {}", Value::Array(records)));
             } else {
                 lines.push(format!("{} {}", mask(&name), data.len()));
@@ -149,6 +198,78 @@ fn state(graph: &Path) -> String {
     }
     lines.sort();
     lines.join("\n")
+}
+
+/// The state of a store and of its mounts; IDs that are not one digit over and over were drawn by chance.
+pub fn named_state(settings: &Settings) -> String {
+    let mut lines = vec![state(&settings.graph)];
+    let mounts = records(&settings.run.join("overlay-layers/mountpoints.json"));
+    lines.extend(
+        mounts
+            .iter()
+            .map(|mount| format!("mount {} {}", mount["id"], mount["count"])),
+    );
+    let root = settings.graph.parent().expect("a parent");
+    let home = settings.graph.join(&settings.storage_driver);
+    for path in mounts_below(root).iter().filter(|path| **path != home) {
+        lines.push(format!("mounted {}", path.display()));
+    }
+    let listed = listed_data(settings);
+    let text = lines.join("\n");
+    // Bytes that no record names are nobody's data, whether a dead process or a failed one left them.
+    let text = text
+        .lines()
+        .filter(|line| {
+            let name = line.split(' ').next().unwrap_or_default();
+            let parts: Vec<_> = name.split('/').collect();
+            let is_of_object = parts.len() > 1 && parts[0].contains('-') && parts[1].len() == 64;
+            !is_of_object || listed.contains(name)
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace(root.to_str().expect("UTF-8"), "ROOT");
+    let mut named: Vec<_> = text.lines().map(mask_drawn_ids).collect();
+    named.sort();
+    named.join("\n")
+}
+
+/// The files of the big data that records list.
+fn listed_data(settings: &Settings) -> HashSet<String> {
+    let mut listed = HashSet::new();
+    for kind in ["layers", "images", "containers"] {
+        let folder = format!("{}-{kind}", settings.storage_driver);
+        let file = settings.graph.join(&folder).join(format!("{kind}.json"));
+        for record in records(&file) {
+            let id = record["id"].as_str().unwrap_or_default();
+            let keys = record["big-data-names"].as_array();
+            for key in keys.into_iter().flatten().filter_map(Value::as_str) {
+                let name = strata::store::big_data::file_name(key).expect("a key");
+                listed.insert(format!("{folder}/{id}/{name}"));
+            }
+        }
+    }
+    listed
+}
+
+/// Replaces runs of 64 hex digits that are not all the same.
+fn mask_drawn_ids(line: &str) -> String {
+    let mut masked = String::new();
+    let mut run = String::new();
+    for letter in line.chars().chain(['\n']) {
+        if letter.is_ascii_hexdigit() {
+            run.push(letter);
+            continue;
+        }
+        let first = run.chars().next();
+        if run.len() == 64 && run.chars().any(|other| Some(other) != first) {
+            masked.push_str("DRAWN");
+        } else {
+            masked.push_str(&run);
+        }
+        run.clear();
+        masked.push(letter);
+    }
+    masked.trim_end().to_owned()
 }
 
 /// Names of 26 capitals and digits are short names; they are random.

@@ -1,10 +1,13 @@
 //! The plugin is killed before and after each call that changes something, started again, and asked
 //! again as the kubelet does: every call succeeds in the end, and nothing is left over.
 //!
+//! Every command that changes a store is killed, and gets errors, at calls of its own.
+//!
 //! Whether the hook counts the right calls is compared with strace, which also kills a program that has no hook.
 //!
-//! Built with the feature `fault`, by `make test`. `STRATA_CRASH_SAMPLE=N` takes each N-th point only, `STRATA_CRASH_SEED`
-//! repeats the random points of a run.
+//! Built with the feature `fault`, by `make test`. Of the commands' points a sample is tried, all by `STRATA_CRASH_WHOLE=1`.
+//! Of the plugin's all are tried; `STRATA_CRASH_SAMPLE=N` takes each N-th only, `STRATA_CRASH_SEED` repeats the random
+//! points of a run.
 
 #![allow(
     missing_docs,
@@ -17,16 +20,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
 mod commit;
 mod counting;
 mod cycle;
 mod leftovers;
 mod points;
+mod scene;
 mod script;
 mod trace;
+mod trial;
 
 use points::Points;
 use script::Step;
+use trial::Share;
 
 /// An inline volume of an image that is there: published, written, published again, unpublished.
 #[test]
@@ -101,6 +108,28 @@ fn a_plugin_that_leaves_remains_is_noticed() {
         Points::Last(40),
         &[Step::Publish, Step::Write, Step::Unpublish],
     );
+}
+
+/// Every command that changes a store, killed at its calls, and with errors from them, interrupted ones and short writes.
+#[test]
+fn every_command_survives_kills_and_errors_at_its_calls() {
+    trial::run("overlay", [share(130), share(90), share(22)]);
+}
+
+/// The same with copied directories.
+#[test]
+fn every_command_survives_kills_and_errors_with_copied_layers() {
+    trial::run("vfs", [share(40), share(30), share(8)]);
+}
+
+/// All points of the commands by `STRATA_CRASH_WHOLE`, as `make all` sets it; else as many as there is time for.
+fn share(most: usize) -> Share {
+    let is_whole = std::env::var_os("STRATA_CRASH_WHOLE").is_some_and(|value| !value.is_empty());
+    if is_whole {
+        Share::All
+    } else {
+        Share::AtMost(most)
+    }
 }
 
 /// The hook counts the calls that the kernel gets, and no others: with overlays.

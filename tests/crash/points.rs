@@ -102,7 +102,7 @@ impl Scene {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
-        let mut play = Play::new(&settings, environment, &self.reference);
+        let mut play = Play::new(&settings, environment, &self.reference, checked);
         for step in steps {
             play.carry_out(*step, &self.built);
         }
@@ -144,10 +144,18 @@ pub fn run(name: &str, points: Points, steps: &[Step]) {
         struck,
         failed,
     } = attempt(name, points, steps, None);
-    println!("{name}: killed at {struck} points, {} failed", failed.len());
+    println!(
+        "{name}: killed at {struck} of {points} points, {} failed",
+        failed.len()
+    );
     assert!(failed.is_empty(), "{name}: {failed:#?}");
+    // Who writes what comes from a registry writes as it arrives, more often or less: the last numbers may not come up.
+    let missed = match steps.contains(&Step::PublishPulling) {
+        true => points / 20,
+        false => 0,
+    };
     assert!(
-        struck * 10 >= points * 9,
+        struck + missed >= points,
         "{name}: only {struck} of {points} points were reached"
     );
 }

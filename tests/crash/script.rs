@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tonic::Status;
+use tonic::{Code, Status};
 
+use super::leftovers::{self, Checked};
 use super::support::image::{self, Built};
 use super::support::plugin::{Kubelet, Plugin, Settings, Wish, inline_handle};
 
@@ -35,6 +36,7 @@ pub struct Play<'a> {
     plugin: Option<Plugin>,
     kubelet: Kubelet,
     reference: &'a str,
+    checked: &'a Checked,
     created: Option<(String, Vec<(String, String)>)>,
     target: PathBuf,
     /// Whether the plugin has died.
@@ -48,6 +50,7 @@ impl<'a> Play<'a> {
         settings: &Settings,
         environment: Vec<(String, String)>,
         reference: &'a str,
+        checked: &'a Checked,
     ) -> Self {
         let mut faulty = settings.clone();
         faulty.environment.extend(environment);
@@ -56,6 +59,7 @@ impl<'a> Play<'a> {
             settings: settings.clone(),
             kubelet: Kubelet::connect(&settings.socket),
             reference,
+            checked,
             created: None,
             target: settings.target("pod", "data"),
             has_died: false,
@@ -97,25 +101,45 @@ impl<'a> Play<'a> {
                 self.settings.log_text()
             );
             self.has_died = true;
+            // As it was left, before another plugin puts it right.
+            leftovers::assert_uppers_mounted_once(&self.settings);
+            leftovers::check_remains_by_the_peer(&self.settings, self.checked);
             self.plugin = Some(Plugin::spawn(&self.settings));
         }
     }
 
-    /// Makes the step succeed, as the kubelet and the sidecars do: again and again.
+    /// Makes the step succeed, as the kubelet and the sidecars do: again and again. Only what asks for that may fail:
+    /// that the plugin died, or that it is not ready or still at it.
     pub fn carry_out(&mut self, step: Step, built: &Built) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match self.try_once(step, built) {
                 Ok(()) => return,
                 Err(status) => assert!(
-                    Instant::now() < deadline,
+                    Instant::now() < deadline && self.may_be_retried(&status),
                     "{step:?} does not succeed: {status:?}\n{}",
                     self.settings.log_text()
                 ),
             }
+            leftovers::assert_uppers_mounted_once(&self.settings);
             std::thread::sleep(Duration::from_millis(1));
             self.wait_until_ready();
         }
+    }
+
+    fn may_be_retried(&mut self, status: &Status) -> bool {
+        if matches!(status.code(), Code::Aborted | Code::Unavailable) {
+            return true;
+        }
+        // The connection of a call breaks a moment before its process is gone.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline {
+            if self.plugin.as_mut().is_none_or(Plugin::has_ended) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
     }
 
     fn try_once(&mut self, step: Step, built: &Built) -> Result<(), Status> {
@@ -197,18 +221,22 @@ impl<'a> Play<'a> {
         assert!(!self.target.exists(), "the target is gone");
     }
 
-    /// Ends the plugin in peace. A fault that was never reached is no fault; one that hits here is.
+    /// Ends the plugin in peace; whether it has died, at the latest by that.
     pub fn finish(mut self) -> bool {
         // What a dead plugin was removing is removed by the next one, in its own time.
         let staging = self.settings.graph.join("strata/staging");
         let deadline = Instant::now() + Duration::from_secs(5);
-        while super::leftovers::has_staged(&staging) && Instant::now() < deadline {
+        while leftovers::has_staged(&staging) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
+            self.wait_until_ready();
         }
-        let mut plugin = self.plugin.take().expect("a plugin runs");
-        if !plugin.has_ended() {
-            plugin.stop();
-        }
-        self.has_died
+        let plugin = self.plugin.take().expect("a plugin runs");
+        let is_killed = plugin.stop() == -1;
+        assert!(
+            !(self.has_died && is_killed),
+            "the plugin died without a fault:\n{}",
+            self.settings.log_text()
+        );
+        self.has_died || is_killed
     }
 }

@@ -55,7 +55,16 @@ impl Mapping {
             Ok(sys::id_mapped::fits_overlays())
         });
         let works = made.unwrap_or_else(|error| {
-            tracing::debug!(%error, "owners are copied, as mounts can't show others");
+            const UNSUPPORTED: [i32; 4] =
+                [libc::ENOSYS, libc::EINVAL, libc::EOPNOTSUPP, libc::EPERM];
+            let is_expected = error
+                .errno()
+                .is_some_and(|errno| UNSUPPORTED.contains(&errno));
+            if is_expected {
+                tracing::info!(%error, "owners are copied, as mounts can't show others here");
+            } else {
+                tracing::warn!(%error, "owners are copied: mounts that show others failed");
+            }
             false
         });
         Ok(*self.works.get_or_init(|| works))

@@ -1,0 +1,367 @@
+//! One command at a time is killed, or gets an error, at its calls that change something.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::commands::Case;
+use super::leftovers::{self, Checked};
+use super::scene::Scene;
+use super::support::plugin::{self, Settings};
+use super::support::scratch::unmount_below;
+use super::support::tool;
+
+/// How a trial ends when some of the work is there.
+const PART: &str = "done in part";
+
+const ERRORS: [i32; 3] = [libc::ENOSPC, libc::EIO, libc::EDQUOT];
+
+/// What is done to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Before the call, or after the last one.
+    Kill(&'static str, usize),
+    Error(usize, i32),
+    /// Every call is interrupted once, or every write shortened: it does its work all the same.
+    Nuisance(&'static str),
+}
+
+impl Fault {
+    fn text(&self) -> String {
+        match self {
+            Self::Kill(when, at) => format!("kill-{when}:{at}"),
+            Self::Error(at, errno) => format!("error:{at}:{errno}"),
+            Self::Nuisance(text) => (*text).to_owned(),
+        }
+    }
+
+    /// The number of the call that it strikes.
+    fn at(&self) -> Option<usize> {
+        match self {
+            Self::Kill(_, at) | Self::Error(at, _) => Some(*at),
+            Self::Nuisance(_) => None,
+        }
+    }
+}
+
+/// How many of the points are tried.
+#[derive(Clone, Copy, Debug)]
+pub enum Share {
+    All,
+    /// About so many, evenly spread: the same in every run.
+    AtMost(usize),
+}
+
+impl Share {
+    fn take<T>(self, points: Vec<T>) -> Vec<T> {
+        match self {
+            Self::All => points,
+            Self::AtMost(most) => {
+                let step = points.len().div_ceil(most).max(1);
+                points.into_iter().step_by(step).collect()
+            }
+        }
+    }
+}
+
+/// States of a store that an undisturbed run goes through.
+#[derive(Debug)]
+struct Run {
+    before: String,
+    after: String,
+    closed: String,
+    calls: Vec<String>,
+}
+
+/// Before each call and after the last.
+fn kills(calls: usize) -> Vec<Fault> {
+    let mut faults: Vec<_> = (1..=calls).map(|at| Fault::Kill("before", at)).collect();
+    faults.extend((calls > 0).then_some(Fault::Kill("after", calls)));
+    faults
+}
+
+/// A full disk, a broken one, a quota at each call.
+fn errors(calls: usize) -> Vec<Fault> {
+    let errors = (1..=calls).flat_map(|at| ERRORS.map(|errno| Fault::Error(at, errno)));
+    errors.collect()
+}
+
+/// All calls interrupted once, and all writes cut in half.
+fn nuisances(_: usize) -> Vec<Fault> {
+    vec![Fault::Nuisance("interrupt"), Fault::Nuisance("shorten")]
+}
+
+/// Which faults a command with so many calls gets.
+type Choice = fn(usize) -> Vec<Fault>;
+
+/// A fault in a command, and what the command does without it.
+type Trial = (&'static Case, Arc<Run>, Fault);
+
+/// Kills every command at its calls, gives it errors there, and disturbs it, with this driver.
+pub fn run(storage_driver: &str, [killed, failed, disturbed]: [Share; 3]) {
+    tool::require_root();
+    let binary = plugin::binary(env!("CARGO_BIN_EXE_strata"));
+    let scene = Scene::new(storage_driver, &binary);
+    let cases: Vec<_> = scene.cases().collect();
+    let mut runs = in_lanes(cases.len(), |lane, at| {
+        let case = cases[at];
+        Arc::new(scene.play(lane, case, |settings| undisturbed(&scene, case, settings)))
+    });
+    runs.sort_by_key(|(at, _)| *at);
+    let counts: Vec<_> = runs
+        .iter()
+        .map(|(at, run)| format!("{} {}", cases[*at].name, run.calls.len()))
+        .collect();
+    println!("{storage_driver}: calls: {}", counts.join(", "));
+    let checked = Checked::default();
+    let mut bad = Vec::new();
+    for (what, share, choose) in [
+        ("killed", killed, kills as Choice),
+        ("failed", failed, errors as Choice),
+        ("disturbed", disturbed, nuisances as Choice),
+    ] {
+        let all = runs.iter().flat_map(|(at, run)| {
+            let faults = choose(run.calls.len()).into_iter();
+            faults.map(|fault| (cases[*at], Arc::clone(run), fault))
+        });
+        let all: Vec<Trial> = all.collect();
+        let points = all.len();
+        let trials = share.take(all);
+        let ends = in_lanes(trials.len(), |lane, at| {
+            attempt(&scene, lane, &trials[at], &checked)
+        });
+        let mut counts = BTreeMap::new();
+        let before = bad.len();
+        for (_, end) in ends {
+            match end {
+                Ok(end) => *counts.entry(end).or_insert(0) += 1,
+                Err(line) => bad.push(line),
+            }
+        }
+        println!(
+            "{storage_driver}: {} commands {what} at {} of {points} points: {counts:?}, {} bad",
+            cases.len(),
+            trials.len(),
+            bad.len() - before
+        );
+    }
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// Does something for each number below `count`, three at a time; what came of each.
+fn in_lanes<T: Send>(count: usize, act: impl Fn(&str, usize) -> T + Sync) -> Vec<(usize, T)> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for lane in 0..3 {
+            let (next, done, act) = (&next, &done, &act);
+            scope.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= count {
+                        return;
+                    }
+                    let made = act(&format!("lane-{lane}"), at);
+                    done.lock().unwrap().push((at, made));
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap()
+}
+
+/// How a trial ended, or which one it was that went wrong.
+fn attempt(
+    scene: &Scene,
+    lane: &str,
+    (case, run, fault): &Trial,
+    checked: &Checked,
+) -> Result<&'static str, String> {
+    let act = std::panic::AssertUnwindSafe(|| {
+        scene.play(lane, case, |settings| {
+            try_once(scene, case, run, fault, settings, checked)
+        })
+    });
+    std::panic::catch_unwind(act).map_err(|_| {
+        let folder = scene.scratch.path().join(lane);
+        unmount_below(&folder);
+        drop(fs::remove_dir_all(folder));
+        let call = fault.at().and_then(|at| run.calls.get(at.wrapping_sub(1)));
+        format!("{}: {} ({call:?})", case.name, fault.text())
+    })
+}
+
+/// The run without a fault.
+fn undisturbed(scene: &Scene, case: &Case, settings: &Settings) -> Run {
+    let log = settings.graph.with_file_name("calls");
+    let variable = ("STRATA_FAULT_LOG", log.to_str().expect("UTF-8"));
+    let before = match case.has_garbage {
+        // To collect it is the command's work; here it is what is compared.
+        true => String::new(),
+        false => state(scene, case, settings),
+    };
+    let ran = scene.run(settings, Some(variable), case.command);
+    assert!(ran.code == 0, "{}: {ran}", case.name);
+    let calls: Vec<_> = fs::read_to_string(&log)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    fs::remove_file(&log).ok();
+    let after = state(scene, case, settings);
+    for line in case.closing {
+        scene.run(settings, None, line);
+    }
+    let closed = state(scene, case, settings);
+    scene.ok(settings, "check");
+    Run {
+        before: match case.has_garbage {
+            true => after.clone(),
+            false => before,
+        },
+        after,
+        closed,
+        calls,
+    }
+}
+
+/// The store once its garbage is removed.
+fn state(scene: &Scene, case: &Case, settings: &Settings) -> String {
+    scene.ok(settings, "gc");
+    if case.may_leave_layer {
+        delete_unused(scene, settings);
+    }
+    leftovers::named_state(settings)
+}
+
+/// Deletes the layers of containers that are not there.
+fn delete_unused(scene: &Scene, settings: &Settings) {
+    let list = |kind: &str, key: &str| -> Vec<String> {
+        let listed = scene.run(settings, None, &format!("{kind} --json")).json();
+        let records = listed.as_array().cloned().unwrap_or_default();
+        let values = records.iter().filter_map(|record| record[key].as_str());
+        values.map(str::to_owned).collect()
+    };
+    let used = list("containers", "layer");
+    for layer in list("layers", "id") {
+        // The scene's own layers are one digit over and over.
+        if layer != layer[..1].repeat(layer.len()) && !used.contains(&layer) {
+            scene.ok(settings, &format!("delete-layer {layer}"));
+        }
+    }
+}
+
+/// How a trial ended.
+fn try_once(
+    scene: &Scene,
+    case: &Case,
+    run: &Run,
+    fault: &Fault,
+    settings: &Settings,
+    checked: &Checked,
+) -> &'static str {
+    let ran = scene.run(
+        settings,
+        Some(("STRATA_FAULT", &fault.text())),
+        case.command,
+    );
+    leftovers::assert_uppers_mounted_once(settings);
+    // As it was left, before any Strata may put it right.
+    leftovers::check_remains_by_the_peer(settings, checked);
+    let found = state(scene, case, settings);
+    let end = match fault {
+        Fault::Kill(..) => {
+            assert_eq!(ran.code, -1, "{} is killed: {ran}", case.name);
+            judge(case, run, &found, case.is_atomic && !case.may_leave_part)
+        }
+        Fault::Nuisance(_) => {
+            assert_eq!(ran.code, 0, "{}: {ran}", case.name);
+            assert_same(case, &found, &run.after);
+            "done in spite of it"
+        }
+        Fault::Error(..) if ran.code == 0 && case.has_other_way => "done another way",
+        Fault::Error(..) if ran.code == 0 => {
+            assert_same(case, &found, &run.after);
+            "done without it"
+        }
+        Fault::Error(_, errno) => {
+            assert!(ran.code == 1 || ran.code == 125, "it ends in order: {ran}");
+            let said = format!("{}{}", ran.stderr, ran.text());
+            let number = std::io::Error::from_raw_os_error(*errno).to_string();
+            let (number, _) = number.split_once(" (").expect("a text and a number");
+            let is_told = said.to_lowercase().contains(&number.to_lowercase());
+            assert!(
+                is_told && names_a_file(&said, settings),
+                "what is wrong: {ran}"
+            );
+            judge(case, run, &found, case.is_atomic)
+        }
+    };
+    if !case.may_lose {
+        leftovers::check_by_the_peer(settings, checked);
+    }
+    let is_repeated = match fault {
+        Fault::Nuisance(_) => true,
+        _ => repeat(scene, case, settings),
+    };
+    if case.has_other_way && matches!(fault, Fault::Error(..)) {
+        return end;
+    }
+    if case.may_lose && (!is_repeated || end == PART) {
+        return "taken away";
+    }
+    for line in case.closing {
+        scene.run(settings, None, line);
+    }
+    assert_same(case, &state(scene, case, settings), &run.closed);
+    end
+}
+
+fn judge(case: &Case, run: &Run, found: &str, is_atomic: bool) -> &'static str {
+    if found == run.after {
+        return "done";
+    }
+    if found == run.before {
+        return "not done";
+    }
+    if is_atomic {
+        assert_same(case, found, &run.before);
+    }
+    PART
+}
+
+/// The command given again: it succeeds, or finds all done and says so (false).
+fn repeat(scene: &Scene, case: &Case, settings: &Settings) -> bool {
+    let ran = scene.run(settings, None, case.command);
+    if ran.code == 0 {
+        return true;
+    }
+    let excuse = case.excuse.unwrap_or("nothing excuses it");
+    assert!(ran.to_string().contains(excuse), "{}: {ran}", case.name);
+    if case.name == "delete-image, with layers" {
+        // The image's record goes first; then nothing leads to its layers but their own IDs.
+        for layer in ["TOP", "MIDDLE", "LOWEST"] {
+            scene.run(settings, None, &format!("delete-layer {layer}"));
+        }
+    }
+    false
+}
+
+fn names_a_file(said: &str, settings: &Settings) -> bool {
+    let root = settings.graph.parent().expect("a parent");
+    let beside = root.parent().expect("a parent");
+    let has = |path: &Path| said.contains(path.to_str().expect("UTF-8"));
+    has(root) || has(beside)
+}
+
+fn assert_same(case: &Case, found: &str, wanted: &str) {
+    if found == wanted {
+        return;
+    }
+    let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+    let (found, wanted) = (lines(found), lines(wanted));
+    let more: Vec<_> = found.iter().filter(|line| !wanted.contains(line)).collect();
+    let less: Vec<_> = wanted.iter().filter(|line| !found.contains(line)).collect();
+    panic!("{}: too much: {more:#?}\nmissing: {less:#?}", case.name);
+}
