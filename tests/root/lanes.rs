@@ -2,6 +2,7 @@
 //! answered all the same.
 
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use strata::node::csi::wire::node_client::NodeClient;
@@ -100,6 +101,12 @@ fn who_needs_no_lock_waits_for_none() {
         let folder = Dir::open(file.parent().unwrap()).unwrap();
         let name = file.file_name().unwrap();
         let held = RecordLock::acquire(&folder, name, Access::Exclusive).unwrap();
+        // Held no longer than it takes to tell that somebody waits for it who should not.
+        let (release, released) = mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            drop(released.recv_timeout(SOON * 6));
+            drop(held);
+        });
 
         let calls: Vec<_> = (0..CALLS)
             .map(|call| {
@@ -132,9 +139,13 @@ fn who_needs_no_lock_waits_for_none() {
             node.kubelet.unpublish(&kept.volume, &second).unwrap();
         });
         assert!(!second.exists());
-        assert!(calls.iter().all(|call| !call.is_finished()));
+        assert!(
+            calls.iter().all(|call| !call.is_finished()),
+            "the lock is held still"
+        );
 
-        drop(held);
+        drop(release);
+        holder.join().unwrap();
         for call in calls {
             let wish = runtime.block_on(call).unwrap().unwrap();
             assert!(!mounts_below(&wish.target).is_empty());
