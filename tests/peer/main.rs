@@ -17,6 +17,7 @@ mod backup;
 mod beside;
 mod btrfs;
 mod checking;
+mod chunked;
 mod cli;
 mod committing;
 mod demonstration;
