@@ -57,7 +57,7 @@ pub trait Layers: fmt::Debug + Send + Sync {
     /// When the kernel refuses.
     fn unmount(&self, id: &str, at: &Path) -> Result<(), DriverError>;
 
-    /// As [`Driver::unmount`], but refused while something in the mount is in use.
+    /// As [`Layers::unmount`], but refused while something in the mount is in use.
     ///
     /// # Errors
     /// [`DriverError::InUse`], or when the kernel refuses.
