@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
     let raw_names = lines.iter().filter(
         |line| matches!(line, Line::File { name, .. } if std::str::from_utf8(name).is_err()),
     );
-    plant::bug(segments.count() >= 2 && raw_names.count() >= 1);
+    plant::bug(segments.count() >= 1 && raw_names.count() >= 1);
     let mut out = Vec::new();
     let mut open = |name: &[u8]| match name.first() {
         Some(b'-') => Err(io::Error::from(io::ErrorKind::NotFound)),
