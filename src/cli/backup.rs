@@ -8,7 +8,7 @@ use super::definition::{Definition, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::input;
-use super::output::{self, Output};
+use super::output::{self, Output, OutputFile};
 use crate::store::Store;
 use crate::store::backup::{BackupError, Counts};
 use crate::sys::File;
@@ -74,9 +74,9 @@ fn export(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         output.error_line(text(counts));
         return Ok(0);
     };
-    let mut file = File::create(path, 0o600)?;
+    let mut file = OutputFile(File::create(path, 0o600)?);
     let counts = store.export(&mut file).map_err(failure)?;
-    file.sync_data()?;
+    file.0.sync_data()?;
     print(counts, None, given, output)
 }
 

@@ -9,7 +9,7 @@ use super::definition::{Definition, Flag, Run};
 use super::failure::{Failure, Outcome};
 use super::grammar::Given;
 use super::input;
-use super::output::{self, Output, Quoted};
+use super::output::{self, Output, OutputFile, Quoted};
 use crate::archive::changes::Kind;
 use crate::archive::compression::Compression;
 use crate::store::Store;
@@ -88,10 +88,10 @@ fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     match given.filled("file") {
         None => store.diff(layer, from, compression, output.stream())?,
         Some(path) => {
-            let mut file = BufWriter::with_capacity(1 << 20, File::create(path, 0o644)?);
+            let file = OutputFile(File::create(path, 0o644)?);
+            let mut file = BufWriter::with_capacity(1 << 20, file);
             store.diff(layer, from, compression, &mut file)?;
-            file.flush()
-                .map_err(|error| Failure::new(format!("write {path}")).caused_by(&error))?;
+            file.flush().map_err(Failure::stdout)?;
         }
     }
     Ok(0)

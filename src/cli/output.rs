@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::definition::Flag;
 use super::failure::Failure;
+use crate::sys::{self, File};
 
 /// The flag that asks for JSON.
 pub const JSON: &[Flag] = &[Flag::switch("json", Some('j'), "Print JSON")];
@@ -17,6 +18,21 @@ pub const FILE: &[Flag] = &[Flag::value(
     Some('f'),
     "Write to a file instead of stdout",
 )];
+
+/// A file that is written instead of stdout: its errors name it.
+#[derive(Debug)]
+pub struct OutputFile(pub File);
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes);
+        written.map_err(|error| sys::Error::new("write", self.0.path(), error).into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// The two streams of the process; only the command line holds one.
 #[derive(Debug)]
