@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use super::edit::Edit;
 use super::error::Error;
 use super::id;
 use super::layer::record::LayerRecord;
 use super::opening::LAYER_FILES;
 use super::row::Record;
 use super::table::Table;
-use super::transaction::{Edit, Scope, Transaction};
+use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
 use crate::sys::Dir;
 

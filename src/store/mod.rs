@@ -16,6 +16,7 @@
 //! | [`table`], [`row`], [`scan`], [`index`] | records in memory, parsed when asked for |
 //! | [`view`], [`roster`] | all records as they were at one moment, parsed or not |
 //! | [`table_file`], [`last_write`], [`spare`] | their files, locks, tokens |
+//! | [`edit`] | one table under its exclusive lock, and its changes |
 //! | [`transaction`], [`writer`] | ordered locks and one save; the one writer of a process |
 //! | [`staging`] | layers in the making, and what was deleted |
 //! | [`layer`], [`image`], [`container`] | the three kinds: records and operations |
@@ -41,6 +42,7 @@ pub mod dedup;
 mod deleting;
 mod directories;
 pub mod driver;
+mod edit;
 pub mod error;
 pub mod flags;
 mod garbage;

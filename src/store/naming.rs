@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::Store;
+use super::edit::Edit;
 use super::error::{Error, Kind};
 use super::row::Record;
-use super::transaction::{Edit, Scope};
+use super::transaction::Scope;
 
 /// The list without what is in it before.
 pub(super) fn without_repeats(names: Vec<String>) -> Vec<String> {

@@ -124,9 +124,9 @@ impl<'a> Spare<'a> {
             Some(stat) if room(&stat) >= len => {}
             _ => return Ok(None),
         }
+        let file = spares.ensure_file(place.name, 0o600)?;
         spares.rename(place.name, spares, place.exchanged())?;
-        // From here on a return gives it its name back.
-        let file = spares.ensure_file(place.exchanged(), 0o600)?;
+        // From here on a drop gives it its name back.
         Ok(Some(Self {
             place,
             spares,

@@ -136,7 +136,7 @@ impl Dir {
         })
     }
 
-    fn fail<'a>(
+    pub(super) fn fail<'a>(
         &'a self,
         verb: &'static str,
         name: &'a Path,
@@ -144,7 +144,7 @@ impl Dir {
         move |errno| Error::new(verb, self.path.join(name), errno)
     }
 
-    fn fail_io<'a>(
+    pub(super) fn fail_io<'a>(
         &'a self,
         verb: &'static str,
         name: &'a Path,
@@ -152,7 +152,12 @@ impl Dir {
         move |error| Error::new(verb, self.path.join(name), error)
     }
 
-    fn open_beneath(&self, name: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_beneath(
+        &self,
+        name: &Path,
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode);
         // One plain component needs no confinement beyond NOFOLLOW, and openat is the cheaper call.
@@ -287,49 +292,6 @@ impl Dir {
         Ok(File::new(fd, self.path.clone()))
     }
 
-    /// Gives an unnamed file its name.
-    ///
-    /// # Errors
-    /// When the name exists or can't be made.
-    pub fn link_file(&self, file: &File, name: impl AsRef<Path>) -> Result<(), Error> {
-        use std::os::fd::AsRawFd;
-        let name = name.as_ref();
-        let source = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-        fault::change("linkat", || {
-            Ok(fs::linkat(
-                fs::CWD,
-                &*source,
-                &self.fd,
-                name,
-                AtFlags::SYMLINK_FOLLOW,
-            )?)
-        })
-        .map_err(self.fail_io("link", name))
-    }
-
-    /// Makes `name` another name of the file `target` in `target_dir`; symbolic links are not followed.
-    ///
-    /// # Errors
-    /// When the name exists, the target is missing, or it lies on another file system.
-    pub fn hard_link(
-        &self,
-        name: impl AsRef<Path>,
-        target_dir: &Self,
-        target: impl AsRef<Path>,
-    ) -> Result<(), Error> {
-        let name = name.as_ref();
-        fault::change("linkat", || {
-            Ok(fs::linkat(
-                &target_dir.fd,
-                target.as_ref(),
-                &self.fd,
-                name,
-                AtFlags::empty(),
-            )?)
-        })
-        .map_err(self.fail_io("link", name))
-    }
-
     /// Reads a whole file.
     ///
     /// # Errors
@@ -364,97 +326,6 @@ impl Dir {
         file.write_all(contents)
             .map_err(self.fail_io("write", name))?;
         Ok(file)
-    }
-
-    /// Renames `from` here to `to` in another directory, replacing what is there.
-    ///
-    /// # Errors
-    /// When the kernel refuses; nothing has then changed.
-    pub fn rename(
-        &self,
-        from: impl AsRef<Path>,
-        to_dir: &Self,
-        to: impl AsRef<Path>,
-    ) -> Result<(), Error> {
-        self.rename_with(from.as_ref(), to_dir, to.as_ref(), fs::RenameFlags::empty())
-    }
-
-    /// As [`Dir::rename`], but refuses to replace.
-    ///
-    /// # Errors
-    /// When the new name exists, or the kernel refuses; nothing has then changed.
-    pub fn rename_new(
-        &self,
-        from: impl AsRef<Path>,
-        to_dir: &Self,
-        to: impl AsRef<Path>,
-    ) -> Result<(), Error> {
-        self.rename_with(
-            from.as_ref(),
-            to_dir,
-            to.as_ref(),
-            fs::RenameFlags::NOREPLACE,
-        )
-    }
-
-    /// Lets two existing names change places.
-    ///
-    /// # Errors
-    /// When one is missing, or the file system can't (`EINVAL`); nothing has then changed.
-    pub fn exchange(
-        &self,
-        name: impl AsRef<Path>,
-        other_dir: &Self,
-        other: impl AsRef<Path>,
-    ) -> Result<(), Error> {
-        self.rename_with(
-            name.as_ref(),
-            other_dir,
-            other.as_ref(),
-            fs::RenameFlags::EXCHANGE,
-        )
-    }
-
-    fn rename_with(
-        &self,
-        from: &Path,
-        to_dir: &Self,
-        to: &Path,
-        flags: fs::RenameFlags,
-    ) -> Result<(), Error> {
-        fault::change("renameat2", || {
-            if flags.is_empty() {
-                Ok(fs::renameat(&self.fd, from, &to_dir.fd, to)?)
-            } else {
-                Ok(fs::renameat_with(&self.fd, from, &to_dir.fd, to, flags)?)
-            }
-        })
-        .map_err(self.fail_io("rename", from))
-    }
-
-    /// Makes a symbolic link.
-    ///
-    /// # Errors
-    /// When the name exists or can't be made.
-    pub fn symlink(&self, name: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<(), Error> {
-        let name = name.as_ref();
-        fault::change("symlinkat", || {
-            Ok(fs::symlinkat(target.as_ref(), &self.fd, name)?)
-        })
-        .map_err(self.fail_io("create", name))
-    }
-
-    /// Reads a symbolic link; `None` when the name is missing or no link.
-    ///
-    /// # Errors
-    /// When the kernel can't say.
-    pub fn find_link(&self, name: impl AsRef<Path>) -> Result<Option<PathBuf>, Error> {
-        let name = name.as_ref();
-        match fs::readlinkat(&self.fd, name, Vec::new()) {
-            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()).into())),
-            Err(Errno::NOENT | Errno::INVAL | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(self.fail("read the link", name)(errno)),
-        }
     }
 
     /// What `name` is, a symbolic link itself; `None` when missing.

@@ -9,6 +9,7 @@
 //! | [`cursor`] | a place in a tree of any depth |
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
+//! | `names` | renames, and links of both kinds |
 //! | [`node`] | devices, modes and times by name; paths for which a directory is the root |
 //! | [`remove`] | removing trees, however deep they are |
 //! | `patch` | giving a file other contents by writing only what differs |
@@ -37,6 +38,7 @@ pub mod id_mapped;
 pub mod memory;
 pub mod mount;
 pub mod mount_table;
+mod names;
 pub mod node;
 mod patch;
 pub mod program;

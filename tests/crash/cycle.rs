@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::scene;
 use super::support::image::Layer;
 use super::support::plugin::Settings;
 use super::support::tool::{Ran, Tool};
@@ -159,29 +160,10 @@ impl Cycle {
 
 /// Every kind of member that changes a disk in a way of its own.
 fn layers() -> (Layer, Layer) {
-    let note = |path: &str| format!("PaxHeaders/{path}");
-    let middle = Layer::new()
-        .dir("data")
-        .member(
-            &note("kept"),
-            b'x',
-            0o644,
-            b"30 SCHILY.xattr.user.note=one\n8 uid=7\n",
-            "",
-        )
-        .file("data/kept", "kept\n")
-        .hard_link("data/other", "data/kept")
-        .symlink("data/link", "kept")
+    let (middle, top) = scene::layers();
+    let middle = middle
         .member("data/pipe", b'6', 0o600, &[], "")
-        .program("data/program", vec![b'x'; 200_000])
-        .file("data/removed", "removed\n")
-        .dir("data/hidden")
-        .file("data/hidden/file", "hidden\n");
-    let top = Layer::new()
-        .dir("data")
-        .whiteout("data/removed")
-        .dir("data/hidden")
-        .file("data/hidden/.wh..wh..opq", [])
-        .file("data/added", "added\n");
+        .member("PaxHeaders/program", b'x', 0o644, b"8 uid=7\n", "")
+        .program("data/program", vec![b'x'; 200_000]);
     (middle, top)
 }

@@ -155,7 +155,7 @@ impl Scene {
 }
 
 /// Two layers: what is in the upper one hides and removes something of the lower.
-fn layers() -> (Layer, Layer) {
+pub fn layers() -> (Layer, Layer) {
     let middle = Layer::new()
         .dir("data")
         .member(

@@ -18,17 +18,11 @@ const KEYS: [&str; 8] = [
     "options",
 ];
 
-/// Keys of `[storage.options]`: what we read, and what peers do.
-const OPTION_KEYS: [&str; 21] = [
+/// Keys of `[storage.options]` beside [`GENERAL`] and the names of [`DRIVERS`]: what we read, and what peers do.
+const OPTION_KEYS: [&str; 11] = [
     "additionalimagestores",
     "additionallayerstores",
     "pull_options",
-    "size",
-    "mount_program",
-    "mountopt",
-    "ignore_chown_errors",
-    "skip_mount_home",
-    "force_mask",
     "remap-uids",
     "remap-gids",
     "remap-user",
@@ -37,10 +31,6 @@ const OPTION_KEYS: [&str; 21] = [
     "auto-userns-min-size",
     "auto-userns-max-size",
     "disable-volatile",
-    "overlay",
-    "vfs",
-    "btrfs",
-    "zfs",
 ];
 
 /// Keys of `[storage.options]` that older files use for what is now in the driver's table.
@@ -93,7 +83,9 @@ pub(super) fn check_keys(table: &Table, path: &Path) -> Result<(), ConfigError> 
     }
     check_known(top, &["storage"], path)?;
     check_known(storage.iter().flat_map(Table::keys), &KEYS, path)?;
-    check_known(options.iter().flat_map(Table::keys), &OPTION_KEYS, path)?;
+    let drivers = DRIVERS.map(|(driver, _)| driver);
+    let known = [&OPTION_KEYS[..], &GENERAL, &drivers].concat();
+    check_known(options.iter().flat_map(Table::keys), &known, path)?;
     for (driver, known) in DRIVERS {
         let table = inner(options.as_ref(), driver);
         check_known(table.iter().flat_map(Table::keys), known, path)?;
