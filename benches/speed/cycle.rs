@@ -118,8 +118,11 @@ pub fn measure(extent: Extent, table: &mut Table) {
     let scratch = Scratch::new("bench");
     let layout = scratch.path().join("layout");
     image::write_busybox_layout(&layout, "one");
-    let newest = tool::find("containers-storage-newest");
-    let mut ours = Side::new(&binary(), &scratch.dir("ours"), &layout);
+    // Both as an installation copies them: what a linker has written is in the page cache in small pieces, which is
+    // half a dozen page faults more for each start, or not, as it happens.
+    let newest = scratch.program(tool::find("containers-storage-newest"), "newest");
+    let own = scratch.program(binary(), "strata");
+    let mut ours = Side::new(&own, &scratch.dir("ours"), &layout);
     let mut peer = Side::new(&newest, &scratch.dir("peer"), &layout);
     // Strata's creations survive a loss of power; the peer's do when told so.
     let mut synced = Side::new(&newest, &scratch.dir("synced"), &layout);
