@@ -161,9 +161,12 @@ impl Cycle {
 /// Every kind of member that changes a disk in a way of its own.
 fn layers() -> (Layer, Layer) {
     let (middle, top) = scene::layers();
-    let middle = middle
-        .member("data/pipe", b'6', 0o600, &[], "")
-        .member("PaxHeaders/program", b'x', 0o644, b"8 uid=7\n", "")
-        .program("data/program", vec![b'x'; 200_000]);
+    let owned = |layer: Layer, name: &str| {
+        let header = format!("PaxHeaders/{name}");
+        layer.member(&header, b'x', 0o644, b"8 uid=7\n", "")
+    };
+    // One is given its owner by name, the other while it is open.
+    let middle = owned(middle, "pipe").member("data/pipe", b'6', 0o600, &[], "");
+    let middle = owned(middle, "program").program("data/program", vec![b'x'; 200_000]);
     (middle, top)
 }
