@@ -22,6 +22,9 @@ const UNSUITABLE: [(u64, &str); 7] = [
     (0x4d44, "FAT"),
 ];
 
+/// The oldest kernel that the plugin is tested on, by major and minor number.
+const KERNEL: (u32, u32) = (6, 1);
+
 /// Something that the node lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -74,8 +77,10 @@ impl Needs {
     /// Looks; changes nothing. What can't be looked at is no problem here: whoever uses it will tell.
     pub fn look(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let release = rustix::system::uname();
+        problems.extend(old_kernel(&release.release().to_string_lossy()));
         if self.is_overlay {
-            problems.extend(self.kernel());
+            problems.extend(self.overlay());
             problems.extend(self.pool());
         }
         problems.extend(self.propagation());
@@ -83,7 +88,7 @@ impl Needs {
         problems
     }
 
-    fn kernel(&self) -> Option<Problem> {
+    fn overlay(&self) -> Option<Problem> {
         let known = Dir::open("/proc")
             .and_then(|proc| proc.read("filesystems"))
             .ok()?;
@@ -145,6 +150,24 @@ impl Needs {
     }
 }
 
+/// A kernel before [`KERNEL`], by its release: volumes may well work there, but nobody knows.
+fn old_kernel(release: &str) -> Option<Problem> {
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return None;
+    };
+    ((major, minor) < KERNEL).then(|| Problem {
+        what: format!(
+            "the node's Linux {release} is older than {}.{}",
+            KERNEL.0, KERNEL.1
+        ),
+        remedy: "upgrade its kernel: nothing is tested on older ones",
+        is_fatal: false,
+    })
+}
+
 fn or_default(path: &Path, default: &str) -> PathBuf {
     if path.as_os_str().is_empty() {
         default.into()
@@ -199,6 +222,17 @@ mod tests {
         assert!(lack(10 * GB, GB, (1_000_000, 999)).is_some());
         assert_eq!(lack(10 * GB, GB, (0, 0)), None, "btrfs");
         assert!(lack(0, 0, (0, 0)).is_some());
+    }
+
+    #[test]
+    fn old_kernels_are_named() {
+        for release in ["6.1.0-13-amd64", "6.18.44", "10.0-rc1", "", "custom"] {
+            assert_eq!(old_kernel(release), None, "{release}");
+        }
+        for release in ["5.10.0-26-cloud-amd64", "6.0.1", "4.18"] {
+            let problem = old_kernel(release).unwrap();
+            assert!(!problem.is_fatal && problem.what.contains(release));
+        }
     }
 
     #[test]

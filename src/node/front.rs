@@ -2,9 +2,9 @@
 //! node that lacks something is waited for here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::chain;
@@ -87,15 +87,33 @@ impl Front {
         Ok(front)
     }
 
-    /// Waits until the node has what volumes need. What it lacks stands in its readiness and events.
-    pub(super) async fn wait_for_node(&self, needs: &Needs) {
+    /// Waits until the node has what volumes need, and then for what `open` opens, with this pause between two looks. What is
+    /// lacking stands in the node's readiness and events meanwhile.
+    pub(super) async fn wait_for_node<T: Send + 'static>(
+        &self,
+        needs: &Needs,
+        pause: Duration,
+        open: impl Fn() -> Result<T, Problem> + Clone + Send + 'static,
+    ) -> T {
         loop {
-            let needs = needs.clone();
-            let found = self.look(move || needs.look()).await;
-            if !found.iter().any(|problem| problem.is_fatal) {
-                return;
+            let (needs, open) = (needs.clone(), open.clone());
+            let (give, opened) = oneshot::channel();
+            self.look(move || {
+                let mut found = needs.look();
+                if !found.iter().any(|problem| problem.is_fatal) {
+                    match open() {
+                        // It is taken below, unless the plugin ends.
+                        Ok(opened) => drop(give.send(opened)),
+                        Err(problem) => found.push(problem),
+                    }
+                }
+                found
+            })
+            .await;
+            if let Ok(opened) = opened.await {
+                return opened;
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -119,7 +137,7 @@ impl Front {
     }
 }
 
-/// Looks at the node, and tells what has changed since the last time.
+/// Looks at the node, and tells what has changed since the last time, or what it has lacked for long.
 pub(super) async fn look(
     readiness: &Readiness,
     teller: &Teller,
@@ -135,13 +153,7 @@ pub(super) async fn look(
 }
 
 fn tell(readiness: &Readiness, teller: &Teller, node: &str, found: &[Problem]) {
-    let before = readiness.set_problems(found.to_vec());
-    // A text may change while its problem stays: how much is free, for one.
-    let is_same = before
-        .iter()
-        .map(|one| one.remedy)
-        .eq(found.iter().map(|one| one.remedy));
-    if is_same {
+    if !readiness.set_problems(found.to_vec(), Instant::now()) {
         return;
     }
     let (kind, reason, note) = match readiness.check_lacks() {
@@ -172,6 +184,8 @@ pub(super) async fn until(mut stopped: watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::super::kubernetes::memory::Memory;
     use super::*;
 
@@ -181,6 +195,40 @@ mod tests {
             remedy: "make room",
             is_fatal: false,
         }
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_opened_is_named_and_waited_for() {
+        let front = Front::open(&Config::new(
+            "node-1",
+            "/var/lib/kubelet",
+            "unix:///csi.sock",
+        ))
+        .await
+        .unwrap();
+        let needs = Needs {
+            graph: "/".into(),
+            shared: Vec::new(),
+            is_overlay: false,
+        };
+        let readiness = front.readiness.clone();
+        let tries = Arc::new(AtomicU32::new(0));
+        let open = move || match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(Problem {
+                is_fatal: true,
+                ..problem("the store is broken")
+            }),
+            _ => {
+                let lacking = readiness.check_node().unwrap_err().to_string();
+                Ok((tries.load(Ordering::SeqCst), lacking))
+            }
+        };
+        let (tries, lacking) = front
+            .wait_for_node(&needs, Duration::from_millis(1), open)
+            .await;
+        assert_eq!(tries, 2);
+        assert!(lacking.contains("the store is broken; make room"));
+        assert!(front.readiness.check_node().is_ok(), "it is open now");
     }
 
     #[tokio::test]

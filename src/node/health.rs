@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -37,8 +38,20 @@ pub enum NotReady {
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     state: Arc<AtomicU8>,
-    problems: Arc<Mutex<Vec<Problem>>>,
+    lacks: Arc<Mutex<Lacks>>,
 }
+
+/// What the node lacks.
+#[derive(Debug, Default)]
+struct Lacks {
+    problems: Vec<Problem>,
+    /// When that was told; never, while it lacks nothing.
+    told: Option<Instant>,
+}
+
+/// After so long a node that still lacks something tells it again: the cluster forgets events within an hour, and one that
+/// was told while the API server was away is lost.
+const TELL_AGAIN: Duration = Duration::from_secs(900);
 
 impl Readiness {
     /// Calls can be taken from now on.
@@ -57,9 +70,19 @@ impl Readiness {
         self.check_all().is_ok()
     }
 
-    /// The node lacks these things now; returns what it lacked before.
-    pub fn set_problems(&self, problems: Vec<Problem>) -> Vec<Problem> {
-        std::mem::replace(&mut *self.lock(), problems)
+    /// The node lacks these things `now`. Returns whether that is to be told: others than before, or told long ago.
+    pub fn set_problems(&self, problems: Vec<Problem>, now: Instant) -> bool {
+        let mut lacks = self.lock();
+        // A text may change while its problem stays: how much is free, for one.
+        let remedies = problems.iter().map(|one| one.remedy);
+        let is_news = !lacks.problems.iter().map(|one| one.remedy).eq(remedies);
+        let is_old = |told| now.duration_since(told) >= TELL_AGAIN;
+        let is_told = is_news || lacks.told.is_some_and(is_old);
+        if is_told {
+            lacks.told = (!problems.is_empty()).then_some(now);
+        }
+        lacks.problems = problems;
+        is_told
     }
 
     /// Whether a new volume can be made, and why not.
@@ -67,7 +90,12 @@ impl Readiness {
     /// # Errors
     /// When the node lacks something without which there are no volumes.
     pub fn check_node(&self) -> Result<(), NotReady> {
-        lacking(self.lock().iter().filter(|problem| problem.is_fatal))
+        lacking(
+            self.lock()
+                .problems
+                .iter()
+                .filter(|problem| problem.is_fatal),
+        )
     }
 
     /// Whether the node lacks anything.
@@ -75,7 +103,7 @@ impl Readiness {
     /// # Errors
     /// What it lacks.
     pub fn check_lacks(&self) -> Result<(), NotReady> {
-        lacking(self.lock().iter())
+        lacking(self.lock().problems.iter())
     }
 
     /// Whether calls can be taken and the node lacks nothing, and why not.
@@ -87,8 +115,8 @@ impl Readiness {
         self.check()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Problem>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Lacks> {
+        self.lacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether calls can be taken, and why not.
@@ -186,7 +214,14 @@ mod tests {
             remedy: "make room",
             is_fatal: false,
         };
-        assert!(readiness.set_problems(vec![full.clone()]).is_empty());
+        let start = Instant::now();
+        let set = |problem: &Problem, after: Duration| {
+            readiness.set_problems(vec![problem.clone()], start + after)
+        };
+        assert!(set(&full, Duration::ZERO));
+        assert!(!set(&full, TELL_AGAIN / 2), "it was just told");
+        assert!(set(&full, TELL_AGAIN));
+        assert!(!set(&full, TELL_AGAIN * 3 / 2), "it was told again");
         assert!(!readiness.is_ready());
         assert_eq!(
             readiness.check_all().unwrap_err().to_string(),
@@ -197,9 +232,10 @@ mod tests {
             is_fatal: true,
             ..full.clone()
         };
-        assert_eq!(readiness.set_problems(vec![fatal]), [full]);
+        set(&fatal, TELL_AGAIN * 3 / 2);
         assert!(readiness.check_node().is_err());
-        readiness.set_problems(Vec::new());
+        let none = |after: u32| readiness.set_problems(Vec::new(), start + TELL_AGAIN * after);
+        assert!(none(2) && !none(4), "that all is well is told once");
         assert!(readiness.is_ready());
     }
 

@@ -12,7 +12,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use super::chain;
-use super::checks::Needs;
+use super::checks::{Needs, Problem};
 use super::config::{Config, ConfigError};
 use super::csi::Context;
 use super::csi::caller::Caller;
@@ -25,7 +25,7 @@ use super::csi::socket::{self, Socket, SocketError};
 use super::csi::wire::controller_server::ControllerServer;
 use super::csi::wire::identity_server::IdentityServer;
 use super::csi::wire::node_server::NodeServer;
-use super::front::{Front, until};
+use super::front::{Front, LOOK_PAUSE, until};
 use super::lanes::Lanes;
 use super::upkeep::Upkeep;
 use super::volume::images::Images;
@@ -34,7 +34,7 @@ use super::volume::{self, Drained, Parts, Recovery, Volumes};
 use crate::oci::Transport;
 use crate::oci::pull::Puller;
 use crate::store::{self, Store};
-use crate::sys;
+use crate::sys::{self, record_lock::RecordLock};
 
 /// Threads that wait for sockets and timers: hardly any work is done on them.
 const WORKERS: usize = 2;
@@ -228,6 +228,29 @@ fn register(
     Ok(())
 }
 
+/// Opens the store and keeps it from other plugins. In a pod, what hinders that is one more thing that the node lacks:
+/// readiness and events say it, while a container that ends says it in its log. Elsewhere whoever started it reads the error.
+fn open(
+    config: &store::Config,
+    is_in_pod: bool,
+) -> Result<Result<(Store, RecordLock), Error>, Problem> {
+    let opened = Store::open(config.clone())
+        .map_err(Error::Store)
+        .and_then(|store| match store.reserve_for_plugin() {
+            Ok(Some(reserved)) => Ok((store, reserved)),
+            Ok(None) => Err(Error::StoreTaken),
+            Err(error) => Err(Error::Store(error)),
+        });
+    match opened {
+        Err(error) if is_in_pod => Err(Problem {
+            what: chain(&error),
+            remedy: "put that right; the plugin then goes on by itself",
+            is_fatal: true,
+        }),
+        opened => Ok(opened),
+    }
+}
+
 /// What the node must have for this plugin.
 fn needs(config: &Config, store: &store::Config) -> Needs {
     Needs::of(store, &config.kubelet_dir, config.api.is_some())
@@ -379,16 +402,12 @@ pub fn run_until(
         tokio::pin!(shutdown);
         let front = Front::open(&config).await?;
         let needs = needs(&config, &store_config);
-        tokio::select! {
-            () = front.wait_for_node(&needs) => {}
+        let is_in_pod = config.api.is_some();
+        let (store, _reserved) = tokio::select! {
+            opened = front.wait_for_node(&needs, LOOK_PAUSE, move || open(&store_config, is_in_pod)) => opened?,
             // Nothing is published by this process yet.
             _ = &mut shutdown => return Ok(()),
-        }
-        let store = Store::open(store_config).map_err(Error::Store)?;
-        let _reserved = store
-            .reserve_for_plugin()
-            .map_err(Error::Store)?
-            .ok_or(Error::StoreTaken)?;
+        };
         let plugin = Plugin::build(config, store, Arc::new(Kernel), front)?;
         let recovery = plugin.recover().await?;
         let endpoint = plugin.config.endpoint.clone();

@@ -141,14 +141,16 @@ async fn pass_on(cluster: Arc<dyn Cluster>, mut receiver: mpsc::Receiver<Event>)
         }
         for attempt in 1..=ATTEMPTS {
             match cluster.tell(&event).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    told.push_back((Instant::now(), event));
+                    break;
+                }
                 Err(error) if attempt == ATTEMPTS => {
                     tracing::warn!(error = %chain(&error), note = event.note, "an event is lost");
                 }
                 Err(_) => tokio::time::sleep(PAUSE * attempt).await,
             }
         }
-        told.push_back((Instant::now(), event));
     }
 }
 
