@@ -9,7 +9,7 @@ use super::failure::{FAILED, Failure, Outcome};
 use super::grammar::Given;
 use super::input;
 use super::output::{self, Output};
-use crate::store::{Error, Found, Store};
+use crate::store::{Error, Found, Kind, Store};
 
 const NAMES: &[Flag] = &[Flag::values(
     "name",
@@ -220,18 +220,28 @@ fn set_metadata(store: &Store, given: &Given, _: &mut Output) -> Outcome {
     Ok(0)
 }
 
-/// `exists`: prints whether anything has the key; the exit code also looks at the kind asked for.
+/// `exists`: prints whether anything has the key; the exit code also looks at the kind asked for. A kind that tells
+/// nothing new is not read.
 fn exist(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let mut results = BTreeMap::new();
     let mut code = 0;
     for key in &given.operands {
-        let is_layer = store.find_layer(key)?.is_some();
-        let is_image = store.find_image(key)?.is_some();
-        let is_container = store.find_container(key)?.is_some();
-        let exists = is_layer || is_image || is_container;
-        let is_wrong = (given.has("layer") && !is_layer)
-            || (given.has("image") && !is_image)
-            || (given.has("container") && !is_container);
+        let mut exists = false;
+        let mut is_wrong = false;
+        // Those with the smaller records first.
+        for kind in [Kind::Image, Kind::Container, Kind::Layer] {
+            let is_asked = given.has(kind.as_str());
+            if exists && !is_asked {
+                continue;
+            }
+            let is_there = match kind {
+                Kind::Image => store.find_image(key)?.is_some(),
+                Kind::Container => store.find_container(key)?.is_some(),
+                Kind::Layer => store.find_layer(key)?.is_some(),
+            };
+            exists |= is_there;
+            is_wrong |= is_asked && !is_there;
+        }
         if !exists || is_wrong {
             code = FAILED;
         }
