@@ -10,7 +10,7 @@ export STRATA_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/
 export CARGO_TARGET_DIR ?= $(STRATA_CACHE)/target
 export PATH := $(STRATA_CACHE)/bin:$(PATH)
 
-.PHONY: help run binary image test torture fuzz fuzz-guards e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-binary vagrant-suite vagrant-test check bench all fmt
+.PHONY: help run binary image test torture fuzz fuzz-guards e2e cluster cluster-down peer vm-test vm-guards vagrant-run vagrant-binary vagrant-suite vagrant-test reproducible check bench all fmt
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +72,11 @@ vagrant-binary: ## Builds the binary inside that machine, which gets Rust by rus
 	@scripts/vagrant-make binary
 
 vagrant-suite: ## Builds and runs every test inside it
+	@scripts/install test-programs
 	@scripts/vagrant-make test
+
+reproducible: ## Shows that two builds of this commit, in different places, are equal to the byte: binary and image
+	@scripts/check-reproducible $(if $(QUICK),quick)
 
 vagrant-test: ## Makes such a machine for real, with libvirt, runs the binary in it and destroys it
 	@scripts/install vagrant vm
@@ -92,7 +96,7 @@ all: export VM_TIMEOUT ?= 1800
 all: export FUZZ_SECONDS ?= 120
 all: export STRATA_CRASH_WHOLE ?= 1
 all: export TORTURE_WITHOUT ?= layers.lock,images.lock,containers.lock
-all: check run test fuzz fuzz-guards vm-test vm-guards e2e vagrant-test bench ## All of the above, whole
+all: check run test fuzz fuzz-guards vm-test vm-guards e2e vagrant-test reproducible bench ## All of the above, whole
 
 fmt: ## Formats the code
 	@cargo fmt
