@@ -42,7 +42,7 @@ fuzz-guards: ## Shows that each fuzz target finds a planted bug within its minut
 	@scripts/install fuzz
 	@scripts/run-fuzz --planted $(TARGETS)
 
-e2e: ## Runs the tests in a real Kubernetes cluster of one node, as root (builds it once: ten minutes)
+e2e: ## Runs the tests in a real Kubernetes cluster of one node, as root (builds it once: eight minutes)
 	@scripts/install e2e
 	@scripts/run-e2e
 
