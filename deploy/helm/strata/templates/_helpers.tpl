@@ -32,11 +32,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "strata.fullname" .) .Values.serviceAccount.name -}}
 {{- else -}}
-{{- default "default" .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
 
-{{/* A whole reference of an image: (dict "image" VALUES "tag" DEFAULT). */}}
+{{/* A whole reference of an image: (dict "image" VALUES "tag" DEFAULT); one whose values have a tag needs no default. */}}
 {{- define "strata.reference" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}
@@ -92,5 +92,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $secret := .Values.storageClass.pullSecret -}}
 {{- if ne (empty $secret.name) (empty $secret.namespace) -}}
 {{- fail "storageClass.pullSecret: give both its name and its namespace, or neither" -}}
+{{- end -}}
+{{- $parameters := .Values.storageClass.parameters -}}
+{{- $always := eq "true" (toString $parameters.pullAlways) -}}
+{{- if and (hasKey $parameters "pullAlways") $parameters.pullPolicy (ne $always (eq "Always" $parameters.pullPolicy)) -}}
+{{- fail "storageClass.parameters: pullAlways and pullPolicy contradict each other" -}}
+{{- end -}}
+{{- if and (not .Values.storageClass.image) (or $always $parameters.pullPolicy $parameters.platform) -}}
+{{- fail "storageClass.parameters: pullPolicy, pullAlways and platform say how storageClass.image is pulled, which is missing" -}}
+{{- end -}}
+{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.create is false: say in serviceAccount.name which account is used; the namespace's default would give its rights to every pod there that names none" -}}
 {{- end -}}
 {{- end -}}
