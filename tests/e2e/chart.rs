@@ -41,6 +41,19 @@ pub fn install() {
     wait_until_ready();
 }
 
+/// The chart with its own values again, whatever has become of the release.
+pub fn restore() {
+    if deploy(&[]).output().code != 0 {
+        // A release that is being uninstalled can't be upgraded.
+        let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE];
+        helm(&uninstall).args(["--no-hooks", "--wait"]).output();
+        let ran = deploy(&[]).output();
+        if ran.code != 0 {
+            println!("{ran}");
+        }
+    }
+}
+
 /// Waits until one plugin runs, is ready and registered.
 pub fn wait_until_ready() {
     let daemons = format!("daemonset/{RELEASE}");

@@ -50,8 +50,15 @@ pub fn apply(object: &Value) {
         .ok();
 }
 
-/// Runs commands of bash with the functions of `cluster/cluster.bash`.
+/// Runs commands of bash with the functions of `cluster/cluster.bash`, which must succeed.
 pub fn script(commands: &str) -> Ran {
+    let ran = try_script(commands);
+    assert!(ran.code == 0, "{ran}");
+    ran
+}
+
+/// The same, whatever comes of it.
+pub fn try_script(commands: &str) -> Ran {
     let functions = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/e2e/cluster/cluster.bash"
@@ -59,7 +66,7 @@ pub fn script(commands: &str) -> Ran {
     Tool::new("bash")
         .args(["-euo", "pipefail", "-c"])
         .arg(format!(". {functions}\n{commands}"))
-        .ok()
+        .output()
 }
 
 /// Waits until `found` gives a value.
@@ -75,6 +82,23 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         }
         assert!(begun.elapsed() < PATIENCE, "gave up waiting for {what}");
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits until nothing is found any more.
+///
+/// # Panics
+/// With what is still there after [`PATIENCE`].
+#[track_caller]
+pub fn wait_until_none(what: &str, mut found: impl FnMut() -> Vec<String>) {
+    let begun = Instant::now();
+    loop {
+        let found = found();
+        if found.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: {found:#?}");
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

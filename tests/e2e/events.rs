@@ -1,8 +1,10 @@
 //! What events say.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::cluster::{list, wait_for};
+use super::cluster::{NODE, list, wait_for, wait_until_none};
 use super::pod::Running;
 
 fn text(value: &Value) -> String {
@@ -38,10 +40,60 @@ pub fn first(object: &Value, reason: &str) -> String {
     })
 }
 
+/// Waits until the object has an event of this reason that says all of `texts`.
+///
+/// # Panics
+/// With all that it was told instead.
+#[track_caller]
+pub fn assert_told(object: &Value, reason: &str, texts: &[&str]) {
+    wait_until_none(&format!("no event {reason} that says {texts:?}"), || {
+        let told = of(object);
+        let says_all = |message: &str| texts.iter().all(|text| message.contains(text));
+        let mut told_of_it = told.iter().filter(|(found, _)| found == reason);
+        if told_of_it.any(|(_, message)| says_all(message)) {
+            return Vec::new();
+        }
+        let mut instead = vec!["this was told".to_owned()];
+        instead.extend(
+            told.iter()
+                .map(|(reason, text)| format!("{reason}: {text}")),
+        );
+        instead
+    });
+}
+
+/// The pod found its images in the store: nothing was pulled for it.
+#[track_caller]
+pub fn assert_nothing_pulled(pod: &Running) {
+    let told = of(&pod.object());
+    assert!(
+        told.iter().all(|(reason, _)| !reason.starts_with("Volume")),
+        "{told:?}"
+    );
+}
+
+/// How often the object was told this.
+pub fn times(object: &Value, reason: &str) -> u64 {
+    let told = about(object);
+    let of_it = told.iter().filter(|event| event["reason"] == reason);
+    of_it.map(count).sum()
+}
+
+fn count(event: &Value) -> u64 {
+    event["count"].as_u64().unwrap_or(1)
+}
+
+/// Something went wrong that is not Kubernetes' own: on a busy machine the kubelet asks for the claim of a new pod before
+/// the API server has learnt that the pod is on this node, is refused, and asks again.
+fn is_warning(event: &Value) -> bool {
+    let is_early = text(&event["message"]).contains("no relationship found between node");
+    event["type"] == "Warning" && !is_early
+}
+
 /// Warnings about an object.
 pub fn warnings(object: &Value) -> Vec<String> {
     let about = about(object);
-    let warnings = about.iter().filter(|event| event["type"] == "Warning");
+    let warnings = about.iter().filter(|event| is_warning(event));
     warnings
         .map(|event| format!("{}: {}", text(&event["reason"]), text(&event["message"])))
         .collect()
@@ -55,6 +107,24 @@ pub fn warnings(object: &Value) -> Vec<String> {
 pub fn assert_calm(pod: &Running) {
     let warnings = warnings(&pod.object());
     assert!(warnings.is_empty(), "{}: {warnings:#?}", pod.name);
+}
+
+/// The pod was told that it started, once, and neither of an end nor of anything that went wrong.
+///
+/// # Panics
+/// With all that it was told.
+#[track_caller]
+pub fn assert_undisturbed(pod: &Running) {
+    let told = about(&pod.object());
+    let times = |reason: &str| -> u64 {
+        let of_it = told.iter().filter(|event| event["reason"] == reason);
+        of_it.map(count).sum()
+    };
+    assert!(
+        !told.iter().any(is_warning) && times("Started") == 1 && times("Killing") == 0,
+        "{}: {told:#?}",
+        pod.name
+    );
 }
 
 /// Mounting fails, and the first or the second failure says all of `texts`: the kubelet waits ever longer before it tries
@@ -76,11 +146,44 @@ pub fn assert_mount_fails(pod: &Running, texts: &[&str]) {
             if texts.iter().all(|text| message.contains(text)) {
                 return Some((tries + 1, message));
             }
-            tries += failure["count"].as_u64().unwrap_or(1);
+            tries += count(failure);
             assert!(tries < 2, "{texts:?} are not all in: {message}");
         }
         None
     });
     println!("{}: at try {tries}: {message}", pod.name);
     assert!(tries <= 2, "at try {tries}: {message}");
+}
+
+/// The node's events from now on: of those before, nothing is to be learnt.
+#[derive(Debug)]
+pub struct NodeWatch(BTreeSet<String>);
+
+impl NodeWatch {
+    /// Begins.
+    pub fn begin() -> Self {
+        Self(of_node().iter().map(name).collect())
+    }
+
+    /// Waits for an event of this reason that says all of `texts`.
+    #[track_caller]
+    pub fn wait_for(&self, reason: &str, texts: &[&str]) {
+        let message = wait_for(&format!("an event {reason} of the node"), || {
+            of_node()
+                .into_iter()
+                .filter(|event| event["reason"] == reason && !self.0.contains(&name(event)))
+                .map(|event| text(&event["message"]))
+                .find(|message| texts.iter().all(|text| message.contains(text)))
+        });
+        println!("{reason}: {message}");
+    }
+}
+
+fn of_node() -> Vec<Value> {
+    let selector = format!("involvedObject.kind=Node,involvedObject.name={NODE}");
+    list(&["events", "--all-namespaces", "--field-selector", &selector])
+}
+
+fn name(event: &Value) -> String {
+    text(&event["metadata"]["name"])
 }

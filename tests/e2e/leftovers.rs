@@ -7,46 +7,65 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::cluster::{list, wait_for};
+use super::cluster::{folder, list, wait_for, wait_until_none};
 
 /// The store, as the node sees it.
 const GRAPH: &str = "/var/lib/strata";
 
-/// Folders of pods that had ended when the last test did. The kubelet clears them away every two seconds, which each
-/// test would wait for: the next one looks for those, and `scripts/run-e2e` for those of the last.
-static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// UIDs of pods whose folders were still there when their test had ended, each with the test. The kubelet clears them
+/// away every two seconds, which each test would wait for: the next one looks for those, and `scripts/run-e2e` for what
+/// is there after the last; it finds the tests' names in a file.
+static ENDED: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// Waits until nothing is left.
+/// Waits until nothing is left of this test, and no folder of a pod of those before.
 ///
 /// # Panics
 /// With what is still there in the end.
-pub fn assert_none() {
-    let mut ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut left = Vec::new();
-    let end = std::time::Instant::now() + super::cluster::PATIENCE;
-    while std::time::Instant::now() < end {
-        let pods = pods();
-        left = [mounts(), containers(), folders(), layers()].concat();
-        left.extend(ended.iter().filter(|folder| pods.contains(folder)).cloned());
-        if left.is_empty() {
-            *ended = pods;
-            return;
+pub fn assert_none(test: &str) {
+    let before = std::mem::take(&mut *ENDED.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut pods = Vec::new();
+    wait_until_none("left behind", || {
+        pods = ended_pods();
+        let mut left = [mounts(), containers(), folders(), layers()].concat();
+        for (uid, test) in before.iter().filter(|(uid, _)| pods.contains(uid)) {
+            left.push(format!("folder of pod {uid}, of {test}"));
         }
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        left
+    });
+    let ended: Vec<_> = pods.into_iter().map(|uid| (uid, test.to_owned())).collect();
+    let mut lines = String::new();
+    for (uid, test) in &ended {
+        lines.push_str(&format!("{uid} {test}\n"));
     }
-    panic!("left behind: {left:#?}");
+    fs::write(folder().join("ended-pods"), lines).expect("a file in the cluster's folder");
+    *ENDED.lock().unwrap_or_else(PoisonError::into_inner) = ended;
 }
 
-/// Volumes in the node's mount table.
+/// Volumes in the mount tables of the node and of every process that has one of its own: what only the plugin's
+/// container still sees keeps the volume, too.
 pub fn mounts() -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
-    table
-        .lines()
-        .filter(|line| {
+    let mut tables = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for process in fs::read_dir("/proc").expect("processes") {
+        let process = process.expect("an entry").path();
+        // Whatever can't be read has ended, or is no process.
+        let Ok(namespace) = fs::read_link(process.join("ns/mnt")) else {
+            continue;
+        };
+        if tables.contains(&namespace) {
+            continue;
+        }
+        let Ok(table) = fs::read_to_string(process.join("mountinfo")) else {
+            continue;
+        };
+        tables.insert(namespace);
+        let of_volumes = table.lines().filter(|line| {
             line.contains("/kubernetes.io~csi/") || line.contains("/run/strata/volumes/")
-        })
-        .map(str::to_owned)
-        .collect()
+        });
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        found.extend(of_volumes.map(|line| format!("mount seen by {}: {line}", name.trim())));
+    }
+    found.into_iter().collect()
 }
 
 fn records(file: &str) -> Vec<Value> {
@@ -70,23 +89,27 @@ pub fn containers() -> Vec<String> {
         .collect()
 }
 
-/// Folders of volumes, with a record or without, and what is being made.
+/// Folders of volumes, with a record or without, and whatever is being made.
 fn folders() -> Vec<String> {
-    let places = [
-        "/run/strata/volumes",
-        "/var/lib/strata/overlay-containers",
-        "/var/lib/strata/strata/staging",
-    ];
-    let folders = |place: &str| -> Vec<String> {
-        fs::read_dir(place)
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.expect("an entry"))
-            .filter(|entry| entry.path().is_dir())
-            .map(|entry| format!("folder {}", entry.path().display()))
+    let entries = |place: &str| -> Vec<_> {
+        let entries = fs::read_dir(place).into_iter().flatten();
+        entries
+            .map(|entry| entry.expect("an entry").path())
             .collect()
     };
-    places.iter().flat_map(|place| folders(place)).collect()
+    let mut found = entries("/run/strata/volumes");
+    let mut containers = entries("/var/lib/strata/overlay-containers");
+    // Beside the folders lie the records.
+    containers.retain(|path| path.is_dir());
+    found.extend(containers);
+    let mut staged = entries("/var/lib/strata/strata/staging");
+    // Those of living processes, and one for a full disk.
+    staged.retain(|path| path.extension().is_none_or(|extension| extension != "lock"));
+    found.extend(staged);
+    found
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }
 
 /// Layers that no image needs: records, and directories without a record.
@@ -123,8 +146,8 @@ fn layers() -> Vec<String> {
         .collect()
 }
 
-/// Folders of pods that are no more.
-fn pods() -> Vec<String> {
+/// UIDs of pods that are no more and whose folders are still there.
+fn ended_pods() -> Vec<String> {
     let living = list(&["pods", "--all-namespaces"]);
     let living = living
         .iter()
@@ -140,7 +163,6 @@ fn pods() -> Vec<String> {
                 .into_owned()
         })
         .filter(|uid| !living.contains(uid.as_str()))
-        .map(|uid| format!("pod folder {uid}"))
         .collect()
 }
 

@@ -1,67 +1,26 @@
 //! A node that lacks what volumes need says so in the plugin's readiness and in the node's events, before any pod asks.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use super::chart::{self, NAMESPACE, RELEASE};
-use super::cluster::{NODE, apply, kubectl, list, script, wait_for};
+use super::cluster::{apply, kubectl, script, wait_for};
+use super::events::NodeWatch;
 use super::images::{page, site};
 use super::pod::Pod;
-use super::stage::play;
+use super::stage::{afterwards, play};
 use super::support::http;
 
-/// The node's events of before, of which nothing is to be learnt.
-struct Watch(BTreeSet<String>);
-
-impl Watch {
-    fn begin() -> Self {
-        Self(events().iter().map(name).collect())
-    }
-
-    /// Waits for an event of the node of this reason that says all of `texts`.
-    #[track_caller]
-    fn wait_for_event(&self, reason: &str, texts: &[&str]) {
-        let message = wait_for(&format!("an event {reason} of the node"), || {
-            events()
-                .into_iter()
-                .filter(|event| event["reason"] == reason && !self.0.contains(&name(event)))
-                .filter_map(|event| event["message"].as_str().map(str::to_owned))
-                .find(|message| texts.iter().all(|text| message.contains(text)))
-        });
-        println!("{reason}: {message}");
-    }
-
-    /// Waits until readiness says all of `texts`, and the node's events as well.
-    #[track_caller]
-    fn wait_until_lacking(&self, texts: &[&str]) {
-        let said = wait_for("the plugin to say that it is not ready", || {
-            let (status, said) = readiness()?;
-            (status == 503 && texts.iter().all(|text| said.contains(text))).then_some(said)
-        });
-        println!("readyz: {said}");
-        self.wait_for_event("StrataNotReady", texts);
-    }
-}
-
-fn events() -> Vec<Value> {
-    let about_nodes = "involvedObject.kind=Node";
-    let mut events = list(&[
-        "events",
-        "--all-namespaces",
-        "--field-selector",
-        about_nodes,
-    ]);
-    events.retain(|event| event["involvedObject"]["name"] == NODE);
-    events
-}
-
-fn name(event: &Value) -> String {
-    event["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
+/// Waits until readiness says all of `texts`, and the node's events as well.
+#[track_caller]
+fn wait_until_lacking(watch: &NodeWatch, texts: &[&str]) {
+    let said = wait_for("the plugin to say that it is not ready", || {
+        let (status, said) = readiness()?;
+        (status == 503 && texts.iter().all(|text| said.contains(text))).then_some(said)
+    });
+    println!("readyz: {said}");
+    watch.wait_for("StrataNotReady", texts);
 }
 
 fn readiness() -> Option<(u16, String)> {
@@ -94,7 +53,10 @@ fn patch(change: &Value) {
 #[test]
 fn a_pool_on_an_overlay_is_named() {
     play(|| {
-        let watch = Watch::begin();
+        let watch = NodeWatch::begin();
+        afterwards(
+            "! mountpoint -q $RUN/on-overlay/merged || umount -l $RUN/on-overlay/merged; rm -rf $RUN/on-overlay",
+        );
         script(
             "mkdir -p $RUN/on-overlay/{lower,upper,work,merged}
              mount -t overlay -o lowerdir=$RUN/on-overlay/lower,upperdir=$RUN/on-overlay/upper,workdir=$RUN/on-overlay/work \
@@ -103,35 +65,42 @@ fn a_pool_on_an_overlay_is_named() {
         let pool = super::cluster::folder().join("on-overlay/merged/pool");
         let pool = format!("pool.path={}", pool.display());
         chart::deploy(&["--set", &pool]).ok();
-        watch.wait_until_lacking(&[
-            "on-overlay",
-            "lies on an overlay",
-            "put it on a directory of",
-        ]);
+        wait_until_lacking(
+            &watch,
+            &[
+                "on-overlay",
+                "lies on an overlay",
+                "put it on a directory of",
+            ],
+        );
         assert!(!is_ready(&chart::plugin()));
         chart::deploy(&[]).ok();
         chart::wait_until_ready();
-        script("umount $RUN/on-overlay/merged; rm -rf $RUN/on-overlay");
+        script("umount $RUN/on-overlay/merged");
     });
 }
 
 #[test]
 fn a_full_pool_is_named_until_there_is_room() {
     play(|| {
-        let watch = Watch::begin();
+        let watch = NodeWatch::begin();
+        afterwards("! mountpoint -q $RUN/small || umount -l $RUN/small; rm -rf $RUN/small");
         script("mkdir $RUN/small; mount -t tmpfs -o size=32m small $RUN/small");
         let pool = super::cluster::folder().join("small/pool");
         chart::deploy(&["--set", &format!("pool.path={}", pool.display())]).ok();
         chart::wait_until_ready();
         let before = chart::plugin();
         script("head -c 64M /dev/zero > $RUN/small/ballast || true");
-        watch.wait_until_lacking(&[
-            "small/pool is full",
-            "MB are free",
-            "delete what is not needed",
-        ]);
+        wait_until_lacking(
+            &watch,
+            &[
+                "small/pool is full",
+                "MB are free",
+                "delete what is not needed",
+            ],
+        );
         script("rm $RUN/small/ballast");
-        watch.wait_for_event("StrataReady", &[]);
+        watch.wait_for("StrataReady", &[]);
         // Nothing was started again for it.
         let after = chart::plugin();
         assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
@@ -141,14 +110,14 @@ fn a_full_pool_is_named_until_there_is_room() {
         });
         chart::deploy(&[]).ok();
         chart::wait_until_ready();
-        script("umount $RUN/small; rmdir $RUN/small");
+        script("umount $RUN/small");
     });
 }
 
 #[test]
 fn a_kernel_without_overlays_is_named() {
     play(|| {
-        let watch = Watch::begin();
+        let watch = NodeWatch::begin();
         // Its kernel calls are answered as such a kernel answers them: see cluster/runc-without-overlay.
         apply(&json!({
             "apiVersion": "node.k8s.io/v1",
@@ -157,33 +126,45 @@ fn a_kernel_without_overlays_is_named() {
             "handler": "without-overlay",
         }));
         let runtime = |name: Value| json!({ "spec": { "template": { "spec": { "runtimeClassName": name } } } });
+        // Helm would leave what it has not set itself.
+        afterwards(&format!(
+            "kubectl patch daemonset/{RELEASE} --namespace {NAMESPACE} --patch '{}'
+             kubectl delete runtimeclass without-overlay --ignore-not-found",
+            runtime(Value::Null)
+        ));
         patch(&runtime(json!("without-overlay")));
-        watch.wait_until_lacking(&["the kernel has no overlay file system", "modprobe overlay"]);
+        wait_until_lacking(
+            &watch,
+            &["the kernel has no overlay file system", "modprobe overlay"],
+        );
         assert!(!is_ready(&chart::plugin()));
         patch(&runtime(Value::Null));
         chart::wait_until_ready();
-        kubectl(&["delete", "runtimeclass", "without-overlay"]).ok();
     });
 }
 
 #[test]
 fn a_node_whose_mounts_are_not_shared_is_named_until_they_are() {
     play(|| {
-        let watch = Watch::begin();
+        let watch = NodeWatch::begin();
+        afterwards("mount --make-shared /run/strata");
         script("mount --make-private /run/strata");
         let daemons = format!("daemonset/{RELEASE}");
         kubectl(&["rollout", "restart", &daemons, "--namespace", NAMESPACE]).ok();
-        watch.wait_until_lacking(&[
-            "/run/strata of this node",
-            "not on a shared mount",
-            "mount --make-rshared /",
-        ]);
+        wait_until_lacking(
+            &watch,
+            &[
+                "/run/strata of this node",
+                "not on a shared mount",
+                "mount --make-rshared /",
+            ],
+        );
         let plugin = chart::plugin();
         assert!(!is_ready(&plugin));
         let container = &plugin["status"]["initContainerStatuses"][0];
         assert!(container["state"]["running"].is_object(), "{container}");
         script("mount --make-shared /run/strata");
-        watch.wait_for_event("StrataReady", &[]);
+        watch.wait_for("StrataReady", &[]);
         chart::wait_until_ready();
         let pod = Pod::new("after").image("site", &site("after")).run();
         assert_eq!(pod.shell("cat /site/index.html"), page("after"));

@@ -1,7 +1,7 @@
 //! What people are told who only look at a pod or a node: events beyond those of failures.
 
 use super::chart::{self, NAMESPACE, RELEASE};
-use super::cluster::{self, NODE, kubectl, list, wait_for};
+use super::cluster::{self, NODE, kubectl, wait_for};
 use super::events;
 use super::images::site;
 use super::pod::Pod;
@@ -23,11 +23,7 @@ fn a_pod_is_told_how_its_image_was_pulled() {
         );
         // A second pod finds it there, and nothing is told.
         let second = Pod::new("told-again").image("site", &image).run();
-        let told = events::of(&second.object());
-        assert!(
-            told.iter().all(|(reason, _)| !reason.starts_with("Volume")),
-            "{told:?}"
-        );
+        events::assert_nothing_pulled(&second);
     });
 }
 
@@ -38,6 +34,7 @@ fn a_label_of_a_store_that_is_gone_is_taken_off_before_the_kubelet_sees_it() {
         let labels = || cluster::get(&["node", NODE])["metadata"]["labels"].clone();
         let store = labels()[&key].as_str().expect("a label").to_owned();
         let stale = format!("{key}=00000000000000000000000000000000");
+        let watch = events::NodeWatch::begin();
         kubectl(&["label", "node", NODE, "--overwrite", &stale]).ok();
         let daemons = format!("daemonset/{RELEASE}");
         kubectl(&["rollout", "restart", &daemons, "--namespace", NAMESPACE]).ok();
@@ -45,15 +42,7 @@ fn a_label_of_a_store_that_is_gone_is_taken_off_before_the_kubelet_sees_it() {
         wait_for("the label of the store that is there", || {
             (labels()[&key] == store.as_str()).then_some(())
         });
-        let told = wait_for("an event of the node", || {
-            let selector = "reason=StaleTopologyRemoved";
-            list(&["events", "--all-namespaces", "--field-selector", selector])
-                .iter()
-                .filter(|event| event["involvedObject"]["name"] == NODE)
-                .filter_map(|event| event["message"].as_str().map(str::to_owned))
-                .find(|message| message.contains(&stale))
-        });
-        println!("{told}");
+        watch.wait_for("StaleTopologyRemoved", &[&stale]);
         assert_eq!(chart::plugin_restarts(), 0);
     });
 }

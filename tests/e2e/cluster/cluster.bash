@@ -108,9 +108,20 @@ start_registry() { # open or private
     start "registry-$1" env OTEL_TRACES_EXPORTER=none docker-registry serve "$RUN/registry-$1.yml"
 }
 
-# What the kubelet has of pods that are no more. It clears it away every two seconds.
-no_ended_pods() {
+# UIDs of pods that are no more and whose folders the kubelet still has. It clears them away every two seconds.
+ended_pods() {
     local living
     living=$(kubectl get pods --all-namespaces -o 'jsonpath={range .items[*]}{.metadata.uid}{"\n"}{end}') || return
-    [ -z "$(ls "$KUBELET_DIR/pods" | grep -vxF "$living")" ]
+    find "$KUBELET_DIR/pods" -mindepth 1 -maxdepth 1 -printf '%f\n' | grep -vxF "$living" || true
+}
+no_ended_pods() {
+    local ended
+    ended=$(ended_pods) && [ -z "$ended" ]
+}
+
+# What the programs and the containers of the pods have said is kept in FOLDER; `down` would delete it.
+keep_logs() { # FOLDER
+    mkdir -p "$1"
+    cp -r "$RUN/log" "$1/programs"
+    cp -r "$RUN/places/var/log/pods" "$1/containers"
 }
