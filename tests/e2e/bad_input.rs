@@ -2,11 +2,14 @@
 
 use serde_json::json;
 
-use super::cluster::{OPEN, apply, list, script, wait_for};
-use super::events::assert_mount_fails;
-use super::images::{page, reference, site};
+use super::chart::deploy;
+use super::claims::{claim, class};
+use super::cluster::{OPEN, apply, get, list, script, wait_for};
+use super::events::{assert_mount_fails, assert_told};
+use super::images::{page, private_site, reference, site};
 use super::pod::{Pod, Running};
-use super::stage::play;
+use super::private::secret;
+use super::stage::{afterwards, play};
 
 #[test]
 fn an_image_that_does_not_exist_is_named() {
@@ -14,6 +17,12 @@ fn an_image_that_does_not_exist_is_named() {
         let image = reference("missing-yet");
         let pod = Pod::new("early").image("site", &image).create();
         assert_mount_fails(&pod, &[&image, "does not exist", "push it"]);
+        // The plugin says so as well.
+        assert_told(
+            &pod.object(),
+            "VolumeImagePullFailed",
+            &[&image, "does not exist", "push it"],
+        );
         // It is put right by pushing the image.
         site("missing-yet");
         pod.wait_until_ready();
@@ -25,7 +34,8 @@ fn an_image_that_does_not_exist_is_named() {
 fn an_unknown_attribute_is_named_and_a_corrected_template_heals() {
     play(|| {
         let image = site("misspelt");
-        // What a pod asks for is fixed: it is put right where the pod comes from.
+        // What a pod asks for is fixed: it is put right where the pod comes from. That goes before its pods.
+        afterwards("kubectl delete deployments --all");
         deployment("misspelt", &[("imgae", &image)]);
         assert_mount_fails(
             &pod_of("misspelt", false),
@@ -74,14 +84,47 @@ fn pod_of(name: &str, is_ready: bool) -> Running {
 fn a_registry_that_is_down_is_named() {
     play(|| {
         let image = site("unreachable");
+        let start = "is_running registry-open || start_registry open";
+        afterwards(start);
         script("stop registry-open");
         let pod = Pod::new("patient").image("site", &image).create();
-        let failed = std::panic::catch_unwind(|| {
-            assert_mount_fails(&pod, &[OPEN, "Connection refused", "it is tried again"]);
-        });
-        script("start_registry open");
-        failed.unwrap();
+        let texts = [OPEN, "Connection refused", "it is tried again"];
+        assert_mount_fails(&pod, &texts);
+        script(start);
         pod.wait_until_ready();
         assert_eq!(pod.shell("cat /site/index.html"), page("unreachable"));
+    });
+}
+
+#[test]
+fn a_claim_names_what_its_class_lacks_and_heals() {
+    play(|| {
+        // A class of an image that does not exist, and the chart's own, with a secret that is wrong.
+        let missing = reference("claimed-later");
+        class("early", &json!({ "image": missing }));
+        secret("class-key", "wrong");
+        let locked = private_site("claimed-private");
+        let image = format!("storageClass.image={locked}");
+        deploy(&["--set", "storageClass.name=locked", "--set", &image])
+            .args(["--set", "storageClass.pullSecret.name=class-key"])
+            .args(["--set", "storageClass.pullSecret.namespace=default"])
+            .ok();
+        for name in ["early", "locked"] {
+            claim(name, name);
+        }
+        let pods = ["early", "locked"].map(|name| Pod::new(name).claim("site", name).create());
+        let refused = |name: &str, texts: &[&str]| {
+            assert_told(&get(&["pvc", name]), "ProvisioningFailed", texts);
+        };
+        refused("early", &[&missing, "does not exist", "push it"]);
+        refused("locked", &[&locked, "Unauthenticated", "\"e2e\" was tried"]);
+        // It is put right by pushing the image, and by the right secret.
+        site("claimed-later");
+        secret("class-key", "strata");
+        for (pod, content) in pods.iter().zip(["claimed-later", "claimed-private"]) {
+            pod.wait_until_ready();
+            assert_eq!(pod.shell("cat /site/index.html"), page(content));
+        }
+        deploy(&[]).ok();
     });
 }

@@ -8,20 +8,25 @@ use super::events::{self, assert_calm};
 use super::images::{page, site};
 use super::leftovers::{containers, wait_for_volumes};
 use super::pod::Pod;
-use super::stage::play;
+use super::stage::{afterwards, play};
 
-fn class(name: &str, parameters: &Value) {
+/// A storage class with these parameters.
+pub fn class(name: &str, parameters: &Value) {
+    afterwards(&format!(
+        "kubectl delete storageclass {name} --ignore-not-found"
+    ));
     apply(&json!({
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": { "name": name, "labels": { "strata.dev/e2e": "true" } },
+        "metadata": { "name": name },
         "provisioner": DRIVER,
         "parameters": parameters,
         "volumeBindingMode": "WaitForFirstConsumer",
     }));
 }
 
-fn claim(name: &str, class: &str) {
+/// A claim of a class, which is made a volume for its first pod.
+pub fn claim(name: &str, class: &str) {
     apply(&json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -35,7 +40,7 @@ fn claim(name: &str, class: &str) {
 }
 
 /// The scheduler places no claim before it knows how much room the node has.
-fn wait_for_capacity(class: &str) {
+pub fn wait_for_capacity(class: &str) {
     wait_for("the node's capacity", || {
         list(&["csistoragecapacities", "--all-namespaces"])
             .iter()

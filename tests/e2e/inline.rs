@@ -1,6 +1,6 @@
 //! Volumes in a pod's own description.
 
-use super::events::{assert_calm, first};
+use super::events::{assert_calm, assert_nothing_pulled, assert_told};
 use super::images::{page, site};
 use super::leftovers::wait_for_volumes;
 use super::pod::Pod;
@@ -11,8 +11,7 @@ fn a_volume_has_the_image_and_can_be_written() {
     play(|| {
         let pod = Pod::new("writer").image("site", &site("inline")).run();
         assert_calm(&pod);
-        let pulled = first(&pod.object(), "VolumeImagePulled");
-        assert!(pulled.contains("inline"), "{pulled}");
+        assert_told(&pod.object(), "VolumeImagePulled", &["inline"]);
         assert_eq!(pod.shell("cat /site/index.html"), page("inline"));
         assert_eq!(pod.shell("wc -l < /site/data/numbers"), "2000");
         pod.shell("echo more >> /site/index.html && rm /site/data/numbers && mkdir -p /site/new && echo x > /site/new/file");
@@ -39,6 +38,7 @@ fn a_read_only_volume_refuses_writes() {
             .read_only()
             .run();
         assert_calm(&pod);
+        assert_told(&pod.object(), "VolumeImagePulled", &["read-only"]);
         assert_eq!(pod.shell("cat /site/index.html"), page("read-only"));
         let ran = pod.try_shell("echo x > /site/new");
         assert!(
@@ -58,6 +58,8 @@ fn a_scratch_volume_is_empty_and_can_be_written() {
     play(|| {
         let pod = Pod::new("scratch").inline("work", &[]).run();
         assert_calm(&pod);
+        assert_told(&pod.object(), "Started", &["Container started"]);
+        assert_nothing_pulled(&pod);
         assert_eq!(pod.shell("ls -A /work | wc -l"), "0");
         assert_eq!(
             pod.shell("echo kept > /work/file && sync && cat /work/file"),
@@ -80,8 +82,10 @@ fn two_pods_on_one_image_do_not_see_each_other() {
             .image("other", &image)
             .run();
         one.wait_until_ready();
-        assert_calm(&one);
-        assert_calm(&two);
+        for pod in [&one, &two] {
+            assert_calm(pod);
+            assert_told(&pod.object(), "Started", &["Container started"]);
+        }
         one.shell("echo one > /site/index.html; echo one > /site/mine");
         two.shell("echo two > /site/index.html; echo other > /other/mine");
         assert_eq!(one.shell("cat /site/index.html /site/mine"), "one\none");

@@ -29,6 +29,7 @@ mod pod;
 mod private;
 mod readme;
 mod rendered;
+mod rights;
 mod speed;
 mod stage;
 mod told;

@@ -30,6 +30,7 @@ fn the_right_secret_opens_the_registry() {
             .secret("right")
             .run();
         events::assert_calm(&pod);
+        events::assert_told(&pod.object(), "VolumeImagePulled", &[&image]);
         assert_eq!(pod.shell("cat /site/index.html"), page("private"));
     });
 }
