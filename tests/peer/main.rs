@@ -28,6 +28,7 @@ mod implied;
 mod logins;
 mod mappings;
 mod own_image;
+mod packed;
 mod pulling;
 mod read_only;
 mod sanity;

@@ -144,7 +144,7 @@ fn describe(path: &Path, data: &fs::Metadata) -> String {
 }
 
 /// A tree with one of everything; `is_plain` keeps to what the oldest formats can say.
-fn make_tree(root: &Path, is_plain: bool) {
+pub(crate) fn make_tree(root: &Path, is_plain: bool) {
     let plain = "mkdir -p d/sub; echo hello > d/f; ln d/f d/hard; ln -s ../f d/sub/link; mkfifo d/fifo; \
          mknod d/null c 1 3; mknod d/disk b 8 1; : > d/empty; chmod 6755 d/f; chmod 1777 d/sub; \
          chown 12:34 d/f; head -c 70000 /dev/urandom > d/big; touch d/.wh.deleted; mkdir d/opaque; \
@@ -164,7 +164,7 @@ fn make_tree(root: &Path, is_plain: bool) {
         .ok();
 }
 
-fn add_attributes(root: &Path) {
+pub(crate) fn add_attributes(root: &Path) {
     let dir = Dir::open(root).unwrap();
     for (name, key, value) in [
         ("d/big", &b"security.capability"[..], CAPABILITY),

@@ -1,9 +1,18 @@
-//! [`Writer`]: ustar members with PAX records where ustar has no room.
+//! [`Writer`]: ustar members with PAX records where ustar has no room, to the byte as Go's `archive/tar` writes them, so that
+//! a difference that nobody recorded has one digest, whichever tool makes it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::header::{Block, checksums};
+use super::header::{Block, TYPE_PAX, checksums};
 use super::{BLOCK, Entry, Kind, Time};
+
+/// Bytes of the fields for a name and for what comes before it.
+const NAME: usize = 100;
+const PREFIX: usize = 155;
+
+/// PAX records by their keys.
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Writes an archive from front to back.
 ///
@@ -32,32 +41,29 @@ impl<W: Write> Writer<W> {
     /// When the output can't be written, or the payload of the member before is incomplete.
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         self.end_payload()?;
-        let mut records = Vec::new();
+        let mut records = Records::new();
         let mut block = [0; BLOCK];
-        text(&mut block[..100], &entry.name, b"path", &mut records);
         text(&mut block[157..257], &entry.link, b"linkpath", &mut records);
-        number(
-            &mut block[100..108],
-            i64::from(entry.mode),
-            b"",
-            &mut records,
-        );
+        let mode = i64::from(entry.mode);
+        number(&mut block[100..108], mode, b"", &mut records);
         number(&mut block[108..116], entry.uid, b"uid", &mut records);
         number(&mut block[116..124], entry.gid, b"gid", &mut records);
         let size = i64::try_from(entry.size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         number(&mut block[124..136], size, b"size", &mut records);
         time(&mut block[136..148], entry.modified, &mut records);
         block[156] = type_flag(entry.kind);
-        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
-            number(&mut block[329..337], entry.device.0, b"", &mut records);
-            number(&mut block[337..345], entry.device.1, b"", &mut records);
-        }
+        number(&mut block[329..337], entry.device.0, b"", &mut records);
+        number(&mut block[337..345], entry.device.1, b"", &mut records);
         for (name, value) in &entry.attributes {
-            record(
-                &mut records,
-                &[b"SCHILY.xattr.", name.as_slice()].concat(),
-                value,
-            );
+            let key = [b"SCHILY.xattr.", name.as_slice()].concat();
+            records.insert(key, value.clone());
+        }
+        match split(&entry.name).filter(|_| records.is_empty()) {
+            Some((prefix, rest)) => {
+                put(&mut block[345..500], prefix);
+                put(&mut block[..100], rest);
+            }
+            None => text(&mut block[..100], &entry.name, b"path", &mut records),
         }
         if !records.is_empty() {
             self.records(&entry.name, &records)?;
@@ -75,26 +81,24 @@ impl<W: Write> Writer<W> {
         self.padding = ((BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64) as usize;
     }
 
-    /// A header of type `x` with these records.
-    fn records(&mut self, name: &[u8], records: &[u8]) -> io::Result<()> {
+    /// A header of type `x` with these records, in the order of their keys.
+    fn records(&mut self, name: &[u8], records: &Records) -> io::Result<()> {
+        let mut payload = Vec::new();
+        for (key, value) in records {
+            record(&mut payload, key, value);
+        }
         let mut block = [0; BLOCK];
-        // Programs that don't know PAX headers extract them as files: give them a name apart.
-        let name = name.strip_suffix(b"/").unwrap_or(name);
-        let base = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
-        let base: Vec<u8> = base.iter().copied().filter(u8::is_ascii).take(80).collect();
-        let own = [b"PaxHeaders.0/", base.as_slice()].concat();
-        block[..own.len()].copy_from_slice(&own);
-        let mut none = Vec::new();
-        number(&mut block[100..108], 0o644, b"", &mut none);
-        number(&mut block[108..116], 0, b"", &mut none);
-        number(&mut block[116..124], 0, b"", &mut none);
-        number(&mut block[124..136], records.len() as i64, b"", &mut none);
-        number(&mut block[136..148], 0, b"", &mut none);
-        block[156] = b'x';
+        put(&mut block[..100], &records_name(name));
+        for range in [100..108, 108..116, 116..124, 136..148] {
+            number(&mut block[range], 0, b"", &mut Records::new());
+        }
+        let size = payload.len() as i64;
+        number(&mut block[124..136], size, b"", &mut Records::new());
+        block[156] = TYPE_PAX;
         seal(&mut block);
         self.out.write_all(&block)?;
-        self.expect(records.len() as u64);
-        self.data(records)?;
+        self.expect(payload.len() as u64);
+        self.data(&payload)?;
         self.end_payload()
     }
 
@@ -167,23 +171,56 @@ fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     records.push(b'\n');
 }
 
-/// A text that fits, else a PAX record and what of it fits.
-fn text(field: &mut [u8], value: &[u8], key: &[u8], records: &mut Vec<u8>) {
-    if value.len() > field.len() || !value.is_ascii() {
-        record(records, key, value);
+/// The name of a header of records: that of the member, in a folder of its own, for programs that extract it as a file.
+fn records_name(name: &[u8]) -> Vec<u8> {
+    let end = name.iter().rposition(|byte| *byte == b'/');
+    let (folder, last) = name.split_at(end.map_or(0, |end| end + 1));
+    let own = [folder, b"PaxHeaders.0/", last].concat();
+    let mut own: Vec<u8> = own.into_iter().filter(u8::is_ascii).take(100).collect();
+    while own.pop_if(|last| *last == b'/').is_some() {}
+    own
+}
+
+/// A long name as ustar has it: what goes into the prefix, and the rest.
+fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    if name.len() <= NAME || !name.is_ascii() {
+        return None;
     }
-    let fitting = value.iter().copied().filter(u8::is_ascii);
-    for (place, byte) in field.iter_mut().zip(fitting) {
-        *place = byte;
+    let last = name.len() - usize::from(name.ends_with(b"/"));
+    let end = last.min(PREFIX + 1);
+    let slash = name[..end].iter().rposition(|byte| *byte == b'/')?;
+    let (prefix, rest) = (&name[..slash], &name[slash + 1..]);
+    let fits = (1..=PREFIX).contains(&slash) && (1..=NAME).contains(&rest.len());
+    fits.then_some((prefix, rest))
+}
+
+fn put(field: &mut [u8], value: &[u8]) {
+    for (place, byte) in field.iter_mut().zip(value) {
+        *place = *byte;
+    }
+}
+
+/// A text that fits, else a PAX record and what of it fits.
+fn text(field: &mut [u8], value: &[u8], key: &[u8], records: &mut Records) {
+    if value.len() > field.len() || !value.is_ascii() {
+        records.insert(key.to_vec(), value.to_vec());
+    }
+    let ascii: Vec<u8> = value.iter().copied().filter(u8::is_ascii).collect();
+    put(field, &ascii);
+    if ascii.len() > field.len() && field.ends_with(b"/") {
+        // Cut there, the name of a file would be that of a directory.
+        let inner = &field[..field.len() - 1];
+        let end = inner.iter().rposition(|byte| *byte != b'/');
+        field[end.map_or(0, |end| end + 1)] = 0;
     }
 }
 
 /// A number in octal digits and a NUL, else a PAX record and 0.
-fn number(field: &mut [u8], value: i64, key: &[u8], records: &mut Vec<u8>) {
+fn number(field: &mut [u8], value: i64, key: &[u8], records: &mut Records) {
     let digits = field.len() - 1;
     let fits = value >= 0 && value < 1 << (3 * digits);
     if !fits && !key.is_empty() {
-        record(records, key, value.to_string().as_bytes());
+        records.insert(key.to_vec(), value.to_string().into_bytes());
     }
     let mut rest = if fits { value } else { 0 };
     for place in field[..digits].iter_mut().rev() {
@@ -192,7 +229,7 @@ fn number(field: &mut [u8], value: i64, key: &[u8], records: &mut Vec<u8>) {
     }
 }
 
-fn time(field: &mut [u8], time: Time, records: &mut Vec<u8>) {
+fn time(field: &mut [u8], time: Time, records: &mut Records) {
     if time.nanoseconds == 0 {
         return number(field, time.seconds, b"mtime", records);
     }
@@ -203,7 +240,8 @@ fn time(field: &mut [u8], time: Time, records: &mut Vec<u8>) {
         nanoseconds.unsigned_abs() % 1_000_000_000,
     );
     let text = format!("{sign}{seconds}.{fraction:09}");
-    record(records, b"mtime", text.trim_end_matches('0').as_bytes());
+    let text = text.trim_end_matches('0').as_bytes();
+    records.insert(b"mtime".to_vec(), text.to_vec());
     number(field, time.seconds.max(0), b"", records);
 }
 
@@ -211,7 +249,7 @@ fn time(field: &mut [u8], time: Time, records: &mut Vec<u8>) {
 fn seal(block: &mut Block) {
     block[257..265].copy_from_slice(b"ustar\x0000");
     let (sum, _) = checksums(block);
-    number(&mut block[148..155], sum, b"", &mut Vec::new());
+    number(&mut block[148..155], sum, b"", &mut Records::new());
     block[155] = b' ';
 }
 
