@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::error::Error;
 use super::id;
 use super::index::{Hash, Index};
+use super::naming;
 use super::row::{Record, Row, Source};
 use super::scan::{Broken, Scanner};
 use crate::sys::memory;
@@ -198,6 +199,13 @@ impl<R: Record> Table<R> {
         if self.number_of_id(row.id(), hash).is_some() {
             return Ok(());
         }
+        let row = match has_repeats(row.names()) {
+            true => {
+                absorbed.has_conflicts = true;
+                without_repeats(&row)?
+            }
+            false => row,
+        };
         for name in row.names() {
             let hash = self.names.hash(name);
             if let Some(other) = self.number_of_name(name, hash) {
@@ -282,7 +290,7 @@ impl<R: Record> Table<R> {
     }
 
     fn row(&self, at: u32) -> Option<&Row<R>> {
-        self.rows[at as usize].as_ref()
+        self.rows.get(at as usize)?.as_ref()
     }
 
     fn number_of_id(&self, id: &str, hash: Hash) -> Option<u32> {
@@ -388,6 +396,21 @@ impl<R: Record> Table<R> {
     }
 }
 
+fn has_repeats<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// A row that has each of its names once: the newest peer writes those of layers as they were given.
+fn without_repeats<R: Record>(row: &Row<R>) -> Result<Row<R>, ParseTableError> {
+    let mut record = (**row.parsed()?).clone();
+    if let Some(names) = record.names_mut() {
+        *names = naming::without_repeats(std::mem::take(names));
+    }
+    Row::new(record, Some(row), row.file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,6 +428,20 @@ mod tests {
 
     fn text(table: &Table<LayerRecord>) -> String {
         String::from_utf8(table.pieces(0).concat()).unwrap()
+    }
+
+    /// The peer writes such a record for `create-layer -n x -n x`; reading it was a panic once.
+    #[test]
+    fn a_name_twice_in_one_record_is_one_name() {
+        let mut table = Table::default();
+        let source = r#"[{"id":"a","names":["x"]},{"id":"b","names":["x","y","x"],"future":1}]"#;
+        assert!(absorb(&mut table, source).unwrap().has_conflicts);
+        let found = table.find("x").unwrap();
+        assert_eq!(found.names().collect::<Vec<_>>(), ["x", "y"]);
+        assert!(text(&table).contains(r#""future":1"#));
+        let row = table.remove("b").unwrap();
+        assert_eq!(row.id(), "b");
+        assert!(table.find("x").is_none() && table.find("y").is_none());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::image::record::ImageRecord;
 use super::layer::record::LayerRecord;
 use super::layer::stage::StagedLayer;
 use super::mounting::{Mounting, mount_recorded};
+use super::naming;
 use super::opening::USER_NAMESPACE_LOCK;
 use super::staging::Entry;
 use super::time::Time;
@@ -78,7 +79,7 @@ impl NewContainer {
         }
         let mut record = ContainerRecord {
             id: id.to_owned(),
-            names: self.names.clone(),
+            names: naming::without_repeats(self.names.clone()),
             image: image.map(|image| image.id.clone()).unwrap_or_default(),
             layer: id::of_container_layer(id),
             metadata: self.metadata.clone(),

@@ -15,6 +15,7 @@ use super::flags::Flags;
 use super::id;
 use super::id_map::{IdMappings, WantedMaps};
 use super::image_root::{IMAGE_LAYERS, move_file};
+use super::naming;
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
@@ -52,7 +53,7 @@ impl NewLayer {
     pub(in crate::store) fn record(&self, id: String, staged: &StagedLayer) -> LayerRecord {
         let mut record = LayerRecord {
             id,
-            names: self.names.clone(),
+            names: naming::without_repeats(self.names.clone()),
             parent: staged.parent.clone().unwrap_or_default(),
             metadata: self.metadata.clone(),
             mount_label: self.mount_label.clone(),
