@@ -9,19 +9,22 @@ use super::transaction::{Scope, Transaction};
 use super::{BigDataItem, Store};
 use crate::digest::Digest;
 
-/// The file that holds the item `key`: the key itself if it is made of `a`-`z`, `0`-`9` and `.`, else
-/// `=` and its base64.
+/// The file that holds the item `key`: the key itself if it is made of `a`-`z`, `0`-`9` and `.`, but for its last letter,
+/// which may be any, as the peer has it; else `=` and its base64. A slash at the end of that leads to the same file.
 ///
 /// # Errors
 /// When that is no single path component: such an item could not be stored.
 pub fn file_name(key: &str) -> Result<String, Error> {
-    let is_plain = key
-        .bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.'));
-    let name = if is_plain {
+    let is_plain = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '.');
+    let rest = key.trim_start_matches(is_plain);
+    let name = if rest.chars().nth(1).is_none() {
         key.to_owned()
     } else {
-        format!("={}", STANDARD.encode(key))
+        let mut name = format!("={}", STANDARD.encode(key));
+        if name.ends_with('/') {
+            name.pop();
+        }
+        name
     };
     if matches!(name.as_str(), "" | "." | "..") || name.contains('/') || name.len() > 255 {
         return Err(Error::BigDataName);
@@ -238,7 +241,13 @@ mod tests {
                 .unwrap()
                 .starts_with("=bWFuaWZlc3Qtc2hhMjU2Oj")
         );
-        for bad in ["", ".", "..", "????", &"x".repeat(300)] {
+        // Go's loop takes no notice of the last letter.
+        for plain in ["=", "itemA", "a-", "Ä", "ab="] {
+            assert_eq!(file_name(plain).unwrap(), plain);
+        }
+        assert_eq!(file_name("Some").unwrap(), "=U29tZQ==");
+        assert_eq!(file_name("???").unwrap(), "=Pz8");
+        for bad in ["", ".", "..", "????", "a/", &"x".repeat(300)] {
             assert!(file_name(bad).is_err(), "{bad:?}");
         }
     }
