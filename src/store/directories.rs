@@ -47,15 +47,12 @@ impl Store {
         ensure(&self.0.container_run, &self.container_id(key)?)
     }
 
-    /// The durable directory of an image, made when missing.
+    /// The durable directory of an image, made when missing; that of an additional store's image is in our own, too.
     ///
     /// # Errors
-    /// When the image is unknown, an additional store's, or the directory can't be made.
+    /// When the image is unknown or the directory can't be made.
     pub fn image_directory(&self, key: &str) -> Result<PathBuf, Error> {
         let image = self.find_image(key)?.ok_or(Error::Unknown(Kind::Image))?;
-        if image.is_read_only {
-            return Err(Error::ReadOnly);
-        }
         Ok(ensure(self.0.images.dir_of(&image.id), &image.id)?
             .path()
             .to_owned())

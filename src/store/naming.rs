@@ -147,6 +147,12 @@ impl Store {
         names: &[String],
         operation: Operation,
     ) -> Result<Vec<String>, Error> {
+        // One of an additional store gets a record here, whose names can be changed.
+        if self.find_layer(key)?.is_none()
+            && let Some(image) = self.find_image(key)?.filter(|image| image.is_read_only)
+        {
+            self.pull_up(&image.record)?;
+        }
         let key = key.to_owned();
         let names = names.to_vec();
         self.write(Scope::ALL, move |transaction| {
@@ -165,12 +171,6 @@ impl Store {
             )?;
             if let Some(names) = image {
                 return Ok(names);
-            }
-            let store = transaction.store;
-            for images in store.other_images() {
-                if images.read(|table| table.find(&key).is_some())? {
-                    return Err(Error::ReadOnly);
-                }
             }
             rename(transaction.containers(), &key, operation, &names, |_, _| {})?
                 .ok_or(Error::Unknown(Kind::Layer))

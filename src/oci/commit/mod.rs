@@ -149,6 +149,7 @@ pub fn commit(store: &Store, request: &CommitRequest) -> Result<Committed, Commi
         big_data: stored::big_data((&config_digest, &config), &[(&digest, &manifest)]),
         layers: staged.into_iter().collect(),
         extend: true,
+        ..NewImage::default()
     })?;
     Ok(Committed {
         image_id: image.id.clone(),

@@ -5,7 +5,7 @@ use super::error::{self, PullError};
 use super::layers::Task;
 use super::request::Pulled;
 use super::{ATTEMPTS, Key, Outcome, Puller};
-use crate::store::{self, BigDataItem, ImageRecord, Kind, NewImage};
+use crate::store::{self, ImageRecord, Kind, NewImage};
 
 impl Puller {
     /// True when nothing of the image with this ID is an additional store's, or nobody has it.
@@ -94,7 +94,7 @@ impl Puller {
             metadata: image.metadata.clone(),
             created: Some(image.created),
             digest: image.digest.clone(),
-            big_data: self.big_data(&image)?,
+            big_data: store.image_items(&image)?,
             layers,
             extend: true,
             ..NewImage::default()
@@ -135,16 +135,5 @@ impl Puller {
             }
         }
         Ok(free)
-    }
-
-    fn big_data(&self, image: &ImageRecord) -> Result<Vec<BigDataItem>, PullError> {
-        let read = |key: &String| {
-            Ok(BigDataItem {
-                key: key.clone(),
-                bytes: self.0.store.big_data(Kind::Image, &image.id, key)?,
-                digest: image.big_data_digests.get(key).cloned(),
-            })
-        };
-        image.big_data_names.iter().map(read).collect()
     }
 }

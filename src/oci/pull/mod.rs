@@ -407,6 +407,7 @@ impl Puller {
             big_data: image.big_data(),
             layers,
             extend: true,
+            ..NewImage::default()
         });
         if let Err(error) = created {
             let error = error.into();

@@ -1,5 +1,6 @@
 //! Images: names and blobs over a top layer.
 
+mod pull_up;
 pub mod record;
 mod top_layer;
 
@@ -13,6 +14,7 @@ use super::image_root::move_file;
 use super::layer::NewLayer;
 use super::layer::record::LayerRecord;
 use super::layer::stage::StagedLayer;
+use super::naming;
 use super::staging::Entry;
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
@@ -72,19 +74,30 @@ pub struct NewImage {
     /// With the ID of an image that is there: adds names and blobs to it instead of failing. A blob that
     /// it has under the same key stays as it is: no crash can then part it from its recorded digest.
     pub extend: bool,
+    /// What the image is in an additional store, when our own has none of its ID yet: the new record says the same, but for
+    /// what is said here.
+    pub original: Option<Arc<ImageRecord>>,
 }
 
 impl Store {
     /// Creates an image and adopts its staged layers, in one change: it is there as a whole or not at
-    /// all, also after a loss of power.
+    /// all, also after a loss of power. With the ID of an image of an additional store it is that image.
     ///
     /// # Errors
     /// When the ID or a name is taken, the layer is unknown, a key of big data can't be stored, or
     /// something can't be written. Nothing is left.
-    pub fn create_image(&self, new: NewImage) -> Result<Arc<ImageRecord>, Error> {
+    pub fn create_image(&self, mut new: NewImage) -> Result<Arc<ImageRecord>, Error> {
         let id = new.id.clone().unwrap_or_else(id::random);
         if !id::is_safe(&id) {
             return Err(Error::InvalidId(id));
+        }
+        if !new.extend
+            && let Some(original) = self.find_elsewhere(&id)?
+        {
+            let mut items = self.image_items(&original)?;
+            items.retain(|item| new.big_data.iter().all(|given| given.key != item.key));
+            new.big_data.splice(..0, items);
+            new.original = Some(original);
         }
         let files = self.stage_image_files(&new)?;
         if !new.layers.is_empty() {
@@ -153,25 +166,35 @@ impl Transaction<'_> {
             None => String::new(),
             Some(key) => self.resolve_layer(key)?.id.clone(),
         };
-        let mut record = match &existing {
-            Some(existing) => (**existing).clone(),
-            None => ImageRecord {
+        let original = new.original.take().filter(|_| existing.is_none());
+        let mut record = match (&existing, &original) {
+            (Some(existing), _) => (**existing).clone(),
+            (None, Some(original)) => self.inherited(original, new.extend),
+            (None, None) => ImageRecord {
                 id: id.to_owned(),
-                digest: new.digest.clone(),
-                metadata: new.metadata.clone(),
-                created: new.created.unwrap_or_else(Time::now),
+                created: Time::now(),
                 ..ImageRecord::default()
             },
         };
+        if existing.is_none() {
+            record.digest = new.digest.clone().or(record.digest);
+            record.created = new.created.unwrap_or(record.created);
+            if !new.metadata.is_empty() {
+                record.metadata.clone_from(&new.metadata);
+            }
+        }
         if record.layer.is_empty() {
             record.layer = top;
         }
         self.finish_layers(&record.layer)?;
-        let mut names = new.names.clone();
-        names.append(&mut record.names);
-        record.names = super::naming::without_repeats(names);
-        if new.steal_names {
-            super::naming::remember(&mut record.names_history, &record.names);
+        let (old, given) = (std::mem::take(&mut record.names), new.names.clone());
+        record.names = naming::without_repeats(match original {
+            // As the peer: what it was called in the additional store stays in front.
+            Some(_) => [old, given].concat(),
+            None => [given, old].concat(),
+        });
+        if new.steal_names || (original.is_some() && !new.extend) {
+            naming::remember(&mut record.names_history, &record.names);
         }
         // A file of the same contents again does no harm, and puts right one that is lost.
         new.big_data.retain(|item| {
@@ -191,7 +214,10 @@ impl Transaction<'_> {
         }
         record.settle_digest();
         match files {
-            Some(entry) if existing.is_none() => self.adopt_directory(entry, Kind::Image, id)?,
+            // An image of an additional store may have a directory here already.
+            Some(entry) if existing.is_none() && original.is_none() => {
+                self.adopt_directory(entry, Kind::Image, id)?;
+            }
             Some(entry) => self.add_files(entry, &new.big_data, id)?,
             None => {}
         }
