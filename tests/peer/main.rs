@@ -22,6 +22,7 @@ mod cli;
 mod committing;
 mod demonstration;
 mod descriptor;
+mod elsewhere;
 mod engines;
 mod fixtures;
 mod implied;

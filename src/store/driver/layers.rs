@@ -48,6 +48,15 @@ pub trait Layers: fmt::Debug + Send + Sync {
     /// When there is no such file.
     fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError>;
 
+    /// The blob that the layer came in, where an additional layer store keeps it.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn find_blob(&self, id: &str) -> Result<Option<sys::File>, DriverError> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// Where the layer is mounted when nobody asks for a place.
     fn default_mount_point(&self, id: &str) -> PathBuf;
 

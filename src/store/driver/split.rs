@@ -182,6 +182,10 @@ impl Layers for Split {
         self.of(id)?.open_file(id, path)
     }
 
+    fn find_blob(&self, id: &str) -> Result<Option<sys::File>, DriverError> {
+        self.of(id)?.find_blob(id)
+    }
+
     fn default_mount_point(&self, id: &str) -> PathBuf {
         // A layer whose home can't be asked is mounted nowhere.
         let driver = self.of(id).unwrap_or(&*self.graph);

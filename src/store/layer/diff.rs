@@ -38,6 +38,9 @@ pub enum DiffError {
     /// The output can't be compressed or written.
     #[error("writing the layer's stream")]
     Write(#[source] io::Error),
+    /// The blob in an additional layer store can't be read.
+    #[error("reading the layer's blob")]
+    Blob(#[source] io::Error),
     /// bzip2 and xz are read, never written.
     #[error("output in {0} is not supported")]
     Compression(Compression),
@@ -59,6 +62,37 @@ impl From<DiffError> for Error {
             DiffError::Io(error) => error.into(),
             DiffError::Store(error) => error,
             error => Self::Diff(Arc::new(error)),
+        }
+    }
+}
+
+/// Writes the blob of a layer: to the byte where it is compressed as it shall be, else compressed anew.
+fn copy_blob(
+    mut blob: sys::File,
+    compression: Compression,
+    out: &mut dyn Write,
+) -> Result<(), DiffError> {
+    let mut start = [0; 6];
+    let read = blob.read_at(&mut start, 0).map_err(DiffError::Io)?;
+    if compression::detect(&start[..read]) == compression {
+        return copy(&mut blob, out);
+    }
+    let (_, mut blob) = compression::decoder(blob).map_err(DiffError::Blob)?;
+    let mut out = compression::encoder(compression, out).map_err(DiffError::Write)?;
+    copy(&mut blob, &mut out)?;
+    out.finish().map_err(DiffError::Write)?;
+    Ok(())
+}
+
+/// Copies to the end; tells whose failure it was.
+fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<(), DiffError> {
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&buffer[..read]).map_err(DiffError::Write)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(DiffError::Blob(error)),
         }
     }
 }
@@ -118,6 +152,13 @@ impl Store {
                 return Err(DiffError::Compression(compression));
             }
             Compression::None | Compression::Gzip | Compression::Zstd => {}
+        }
+        let blob = match compared.is_own_diff {
+            true => self.driver().find_blob(&compared.layer.id),
+            false => Ok(None),
+        };
+        if let Some(blob) = blob.map_err(DiffError::Driver)? {
+            return copy_blob(blob, compression, out);
         }
         let mut out = compression::encoder(compression, out).map_err(DiffError::Write)?;
         self.plain_diff(&compared, &mut out)?;

@@ -3,6 +3,8 @@
 //! Such a store is a file system of its own that fetches what is read. It learns from the removal of a layer's directory
 //! there, which it answers with "not found", that nobody uses the layer any more.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
@@ -10,10 +12,12 @@ use rustix::io::Errno;
 use super::Overlay;
 use super::layout::{self, DIFF};
 use crate::store::driver::DriverError;
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, File};
 
 /// The file with the path of the layer in the additional store.
 const PLACE: &str = "additionallayer";
+/// The layer as it came, in the additional store.
+const BLOB: &str = "blob";
 
 /// The stores that were configured.
 #[derive(Debug)]
@@ -78,20 +82,31 @@ impl Overlay {
         Ok(!self.layer_stores.is_empty() && layer.find_link(DIFF)?.is_some())
     }
 
+    /// Where the additional store has the layer, whose contents it has.
+    fn find_place(&self, layer: &Dir) -> Result<Option<PathBuf>, DriverError> {
+        if !self.is_elsewhere(layer)? {
+            return Ok(None);
+        }
+        let place = layer.find(PLACE)?.map(OsString::from_vec);
+        let place = place.map(PathBuf::from);
+        Ok(place.filter(|place| self.layer_stores.has(place)))
+    }
+
+    /// The blob of a layer whose contents an additional store has.
+    pub(super) fn find_blob_elsewhere(&self, layer: &Dir) -> Result<Option<File>, DriverError> {
+        match self.find_place(layer)? {
+            Some(place) => Ok(Dir::open(place)?.find_file(BLOB)?),
+            None => Ok(None),
+        }
+    }
+
     /// Tells the store that a layer which is about to go is no longer used here.
     pub(super) fn release_elsewhere(&self, layer: &Dir) -> Result<(), DriverError> {
-        if !self.is_elsewhere(layer)? {
-            return Ok(());
-        }
-        let Some(text) = layer.find(PLACE)? else {
-            return Ok(());
-        };
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let place = Path::new(&text);
-        if let (true, Some(parent), Some(name)) = (
-            self.layer_stores.has(place),
-            place.parent(),
-            place.file_name(),
+        let place = self.find_place(layer)?;
+        let place = place.as_deref();
+        if let (Some(parent), Some(name)) = (
+            place.and_then(Path::parent),
+            place.and_then(Path::file_name),
         ) {
             // A store that understands says that there is none; one that is a plain folder keeps what is in it.
             if let Err(error) = Dir::open(parent).and_then(|parent| parent.remove_dir(name)) {

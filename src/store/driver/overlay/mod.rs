@@ -546,6 +546,10 @@ impl Layers for Overlay {
         Ok(self.lowers_of(id, &self.layer(id)?)?.ids)
     }
 
+    fn find_blob(&self, id: &str) -> Result<Option<sys::File>, DriverError> {
+        self.find_blob_elsewhere(&self.layer(id)?)
+    }
+
     fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
         let path = Path::new(OsStr::from_bytes(path));
         let first = match self.content(id)?.open_file_in_root(path) {
