@@ -24,7 +24,7 @@ pub(super) const COMMANDS: &[Definition] = &[Definition::peer(
         Flag::switch(
             "force",
             Some('f'),
-            "With --repair: remove damaged containers",
+            "Repair, and remove damaged containers too",
         ),
         Flag::value(
             "max",
@@ -52,13 +52,15 @@ struct Printed<'a> {
     containers: Counts<'a>,
 }
 
+/// A problem in the peer's JSON: Go's errors have no fields that would be printed.
+#[derive(Clone, Serialize)]
+struct Nothing {}
+
 #[derive(Debug)]
 struct Counts<'a>(&'a Part);
 
 impl Serialize for Counts<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Clone, Serialize)]
-        struct Nothing {}
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (id, problems) in self.0 {
             map.serialize_entry(id, &vec![Nothing {}; problems.len()])?;
@@ -81,7 +83,8 @@ fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     if report.is_clean() {
         return Ok(0);
     }
-    if !given.has("repair") {
+    let removes_containers = given.has("force");
+    if !given.has("repair") && !removes_containers {
         output.error_line(format_args!(
             "{} layer errors, {} read-only layer errors, {} image errors, {} read-only image errors, \
              {} container errors",
@@ -93,22 +96,24 @@ fn run(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         ));
         return Ok(FAILED);
     }
-    let repair = RepairOptions {
-        removes_containers: given.has("force"),
-    };
-    let failed = store.repair(&report, repair)?;
+    let failed = store.repair(&report, RepairOptions { removes_containers })?;
+    if given.has("json") && !failed.is_empty() {
+        output.json(&vec![Nothing {}; failed.len()])?;
+    }
     for error in &failed {
         output.error_line(reason(store, error));
     }
-    let containers = match repair.removes_containers {
+    let containers = match removes_containers {
         true => 0,
         false => report.containers.len(),
     };
     let (layers, images) = (report.read_only_layers.len(), report.read_only_images.len());
     if failed.is_empty() && layers + images + containers > 0 {
-        output.error_line(format_args!(
-            "{layers} read-only layer errors, {images} read-only image errors, {containers} container errors"
-        ));
+        let mut text = format!("{layers} read-only layer errors, {images} read-only image errors");
+        if !removes_containers {
+            text.push_str(&format!(", {containers} container errors"));
+        }
+        output.error_line(text);
     }
     if containers > 0 {
         output.error_line("hint: --force removes damaged containers too, with what is in them");

@@ -1,5 +1,6 @@
 //! `copy`: files and directories into layers, out of them, and from one to another.
 
+use std::num::IntErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, Flag, MANY, Run};
@@ -162,9 +163,13 @@ fn relative(path: &Path) -> &Path {
 /// `UID[:GID]`; the group is by default the user's number.
 fn parse_owner(text: &str) -> Result<Owner, Failure> {
     let number = |what: &str, text: &str| {
-        text.parse::<u32>().map_err(|_| {
+        text.parse::<u32>().map_err(|error| {
+            let reason = match error.kind() {
+                IntErrorKind::PosOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
             Failure::new(format!(
-                "bad {what}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                "bad {what}: strconv.ParseUint: parsing {text:?}: {reason}"
             ))
         })
     };

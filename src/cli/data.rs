@@ -221,8 +221,12 @@ fn missing(kind: Kind, store: &Store, given: &Given) -> Failure {
     };
     let id = id.ok().flatten().unwrap_or_else(|| key.to_owned());
     let item = given.operand(1);
+    let advice = match kind {
+        Kind::Image => " (consider removing the image to resolve the issue)",
+        Kind::Layer | Kind::Container => "",
+    };
     Failure::new(format!(
-        "locating item named {item:?} for {kind} with ID {id:?}: file does not exist"
+        "locating item named {item:?} for {kind} with ID {id:?}{advice}: file does not exist"
     ))
 }
 

@@ -63,19 +63,16 @@ pub(super) const COMMANDS: &[Definition] = &[
 
 /// The compression that was asked for; by default the one that the layer came in.
 fn compression(given: &Given) -> Result<Option<Compression>, Failure> {
-    let unsupported = |name| {
-        Err(Failure::new(format!(
-            "unsupported compression format {name}"
-        )))
-    };
-    if given.has("uncompressed") {
-        Ok(Some(Compression::None))
+    let unsupported = |compression| Err(Failure::unsupported(compression));
+    // Of several the first of these counts, as with the peer.
+    if given.has("xz") {
+        unsupported(Compression::Xz)
+    } else if given.has("bzip2") {
+        unsupported(Compression::Bzip2)
     } else if given.has("gzip") {
         Ok(Some(Compression::Gzip))
-    } else if given.has("bzip2") {
-        unsupported("tar.bz2")
-    } else if given.has("xz") {
-        unsupported("tar.xz")
+    } else if given.has("uncompressed") {
+        Ok(Some(Compression::None))
     } else {
         Ok(None)
     }
@@ -111,6 +108,16 @@ struct ListedChange {
     kind: u8,
 }
 
+/// A path as JSON can say it: each byte that is no part of UTF-8 becomes U+FFFD, as in Go.
+fn text(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
+}
+
 /// `changes`.
 fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let changes = store.changes(given.operand(0), given.find_operand(1))?;
@@ -118,7 +125,7 @@ fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         let listed: Vec<_> = changes
             .iter()
             .map(|change| ListedChange {
-                path: change.path.to_string_lossy().into_owned(),
+                path: text(change.path.as_os_str().as_bytes()),
                 kind: change.kind as u8,
             })
             .collect();

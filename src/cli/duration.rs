@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-/// The length of time that `text` says.
+/// The length of time that `text` says; a negative one is none, for everything is older.
 ///
 /// # Errors
 /// What is wrong with it, in Go's words.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration {text:?}");
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let (is_negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
@@ -39,7 +42,12 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
                 other => return Err(format!("time: unknown unit {other:?} in duration {text:?}")),
             };
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| invalid())?;
+    Ok(if is_negative {
+        Duration::ZERO
+    } else {
+        duration
+    })
 }
 
 #[cfg(test)]
@@ -54,6 +62,7 @@ mod tests {
             ("1h30m", 5_400_000),
             ("+1.5s", 1500),
             ("2m3s4ms", 123_004),
+            ("-1h", 0),
         ] {
             assert_eq!(parse(text).unwrap().as_millis(), milliseconds, "{text}");
         }
@@ -61,7 +70,8 @@ mod tests {
         for (text, expected) in [
             ("x", "time: invalid duration \"x\""),
             ("", "time: invalid duration \"\""),
-            ("-1h", "time: invalid duration \"-1h\""),
+            ("-", "time: invalid duration \"-\""),
+            ("-+1h", "time: invalid duration \"-+1h\""),
             ("5", "time: missing unit in duration \"5\""),
             ("5d", "time: unknown unit \"d\" in duration \"5d\""),
         ] {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use super::output::Output;
+use crate::archive::compression::Compression;
 use crate::store;
 use crate::store::Kind;
 use crate::store::layer::diff::DiffError;
@@ -64,6 +65,15 @@ impl Failure {
         }
     }
 
+    /// Archives are read in this compression, and never written.
+    pub fn unsupported(compression: Compression) -> Self {
+        let ending = match compression {
+            Compression::Bzip2 => "bz2",
+            other => other.as_str(),
+        };
+        Self::Text(format!("unsupported compression format tar.{ending}"))
+    }
+
     /// What is wrong, in one line.
     pub fn text(&self) -> String {
         match self {
@@ -118,6 +128,16 @@ impl From<store::Error> for Failure {
             store::Error::ImageUsedByContainer(container) => Self::Text(format!(
                 "image used by {container}: image is in use by a container"
             )),
+            store::Error::DuplicateName { kind, name, owner } => Self::Text(match kind {
+                Kind::Layer => error.to_string(),
+                Kind::Image => format!(
+                    "image name {name:?} is already associated with image {owner:?}: that name is already in use"
+                ),
+                Kind::Container => format!(
+                    "the container name {name:?} is already in use by {owner}. You have to remove that container to be \
+                     able to reuse that name: that name is already in use"
+                ),
+            }),
             store::Error::StillMounted => {
                 Self::new("a layer is mounted: layer is in use by a container")
             }
@@ -136,6 +156,7 @@ impl From<DiffError> for Failure {
     fn from(error: DiffError) -> Self {
         match error {
             DiffError::Write(error) => Self::stdout(error),
+            DiffError::Compression(compression) => Self::unsupported(compression),
             DiffError::Store(error) => error.into(),
             error if is_broken_pipe(&error) => Self::Silent,
             error => Self::because(&error),

@@ -158,7 +158,8 @@ fn examine(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         for name in &image.names {
             output.line(format_args!("Name: {name}"))?;
         }
-        for layer in image.top_layers().filter(|layer| !layer.is_empty()) {
+        // An image may have none: then the line ends early, as the peer's.
+        for layer in std::iter::once(&image.layer).chain(&image.mapped_layers) {
             output.line(format_args!("Top Layer: {layer}"))?;
         }
         for digest in image.digests() {

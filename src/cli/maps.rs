@@ -42,6 +42,13 @@ fn of_kind(given: &Given, kind: Owner, name: Option<&str>) -> Result<Wanted, Fai
         Owner::User => ("uid", "UID"),
         Owner::Group => ("gid", "GID"),
     };
+    let is_host = given.has(&format!("host{letter}map"));
+    let own = [format!("{letter}map"), format!("sub{letter}map")];
+    if is_host && own.iter().any(|flag| given.filled(flag).is_some()) {
+        return Err(Failure::new(format!(
+            "host {letter} map specified along with {capital} mapping"
+        )));
+    }
     let mut maps = match name {
         None => Vec::new(),
         Some(name) => subordinate::in_a_row(&subordinate::ranges(kind, name)?),
@@ -54,14 +61,12 @@ fn of_kind(given: &Given, kind: Owner, name: Option<&str>) -> Result<Wanted, Fai
             ))
         })?);
     }
-    match (given.has(&format!("host{letter}map")), maps.is_empty()) {
-        (true, true) => Ok(Wanted::Host),
-        (true, false) => Err(Failure::new(format!(
-            "host {letter} map specified along with {capital} mapping"
-        ))),
-        (false, true) => Ok(Wanted::Inherited),
-        (false, false) => Ok(Wanted::Mapped(maps)),
-    }
+    Ok(match (is_host, maps.is_empty()) {
+        // Also beside a mapping that the other kind's flag would give to both.
+        (true, _) => Wanted::Host,
+        (false, true) => Wanted::Inherited,
+        (false, false) => Wanted::Mapped(maps),
+    })
 }
 
 /// `container:host:size`, any number of times.

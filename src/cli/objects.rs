@@ -193,12 +193,14 @@ fn metadata(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         if text.is_none() {
             code = FAILED;
         }
+        let text = text
+            .as_deref()
+            .map(|text| text.strip_suffix('\n').unwrap_or(text));
         if given.has("json") {
-            found.extend(text.map(|text| (key.clone(), text)));
+            found.extend(text.map(|text| (key.clone(), text.to_owned())));
             continue;
         }
         let text = text.unwrap_or_default();
-        let text = text.strip_suffix('\n').unwrap_or(&text);
         if given.has("quiet") {
             output.line(text)?;
         } else {

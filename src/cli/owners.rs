@@ -43,7 +43,8 @@ struct Owners<'a> {
     gids: Option<Vec<u32>>,
 }
 
-/// `layer-parent-owners` and `container-parent-owners`. What is not found is passed over.
+/// `layer-parent-owners` and `container-parent-owners`. What is not found is passed over; the first that is not mounted
+/// ends it, as the peer.
 fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let layers = store.layers()?;
     let containers = store.containers()?;
@@ -61,14 +62,13 @@ fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcom
             continue;
         };
         let id = if id.is_empty() { &layer.id } else { &id };
-        let (uids, gids) = match owners(store, &layer) {
-            Ok(owners) => owners,
-            Err(failure) => {
-                output.error_line(format_args!("{key}: {}", failure.text()));
-                code = FAILED;
-                continue;
-            }
-        };
+        let (uids, gids) = owners(store, &layer).map_err(|failure| {
+            let title = match kind {
+                Kind::Container => "ContainerParentOwner",
+                Kind::Layer | Kind::Image => "LayerParentOwner",
+            };
+            Failure::new(format!("{title}: {}", failure.text()))
+        })?;
         if given.has("json") {
             let some = |ids: Vec<u32>| Some(ids).filter(|ids| !ids.is_empty());
             output.json(&Owners {
@@ -82,7 +82,7 @@ fn list(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcom
         for (title, ids) in [("UIDs", uids), ("GIDs", gids)] {
             if kind == Kind::Container || !ids.is_empty() {
                 let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-                output.line(format_args!("{title}: [{}]", ids.join(", ")))?;
+                output.line(format_args!("{title}: [{}]", ids.join(" ")))?;
             }
         }
     }
@@ -105,7 +105,7 @@ fn owners(store: &Store, layer: &LayerRecord) -> Result<(Vec<u32>, Vec<u32>), Fa
     }
     let uncovered = |ids: BTreeSet<u32>, maps: &[IdMap]| {
         ids.into_iter()
-            .filter(|id| !maps.iter().any(|map| covers(map, *id)))
+            .filter(|id| !maps.is_empty() && !maps.iter().any(|map| covers(map, *id)))
             .collect()
     };
     Ok((
@@ -114,9 +114,11 @@ fn owners(store: &Store, layer: &LayerRecord) -> Result<(Vec<u32>, Vec<u32>), Fa
     ))
 }
 
-/// The folders above a path, up to the root.
+/// The folders above a path, but for the root, which everybody passes.
 fn folders(path: &Path) -> Vec<PathBuf> {
-    path.ancestors().skip(1).map(Path::to_path_buf).collect()
+    let above = path.ancestors().skip(1);
+    let inner = above.filter(|folder| folder.parent().is_some());
+    inner.map(Path::to_path_buf).collect()
 }
 
 fn covers(map: &IdMap, id: u32) -> bool {
@@ -138,8 +140,8 @@ mod tests {
         assert!(covers(&map, 100) && covers(&map, 109));
         assert!(!covers(&map, 99) && !covers(&map, 110));
         assert_eq!(
-            folders(Path::new("/a/b")),
-            [Path::new("/a"), Path::new("/")]
+            folders(Path::new("/a/b/c")),
+            [Path::new("/a/b"), Path::new("/a")]
         );
     }
 }

@@ -13,7 +13,8 @@ pub struct Node {
     pub notes: Vec<String>,
 }
 
-/// Draws all layers: first those without a parent, below `(base)`, then those whose parent is missing.
+/// Draws all layers: those without a parent below `(base)`, those whose parent is missing below its ID; as the peer, in the
+/// order of how many layers stand on either.
 pub fn draw(nodes: &[Node]) -> String {
     let mut children: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut roots: Vec<&str> = Vec::new();
@@ -24,7 +25,7 @@ pub fn draw(nodes: &[Node]) -> String {
             roots.push(&node.parent);
         }
     }
-    roots.sort_by_key(|root| !root.is_empty());
+    roots.sort_by_key(|root| (children.get(root).map_or(0, Vec::len), !root.is_empty()));
     let mut text = String::new();
     for root in roots {
         text.push_str(if root.is_empty() { "(base)" } else { root });
@@ -94,6 +95,9 @@ mod tests {
             node("f", "gone", &["name: y"]),
         ];
         let expected = "\
+gone
+└─f
+  name: y
 (base)
 ├─a
 │ name: x
@@ -103,9 +107,6 @@ mod tests {
 │   └─d
 │     container: k
 └─e
-gone
-└─f
-  name: y
 ";
         assert_eq!(draw(&nodes), expected);
     }

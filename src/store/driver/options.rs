@@ -128,8 +128,9 @@ impl DriverOptions {
             let (name, value) = option
                 .split_once('=')
                 .ok_or_else(|| DriverError::OptionSyntax(option.clone()))?;
+            let name = name.to_ascii_lowercase();
             let key = match name.split_once('.') {
-                None => name,
+                None => &*name,
                 Some((driver, key)) => {
                     if !driver.is_empty() && !DRIVERS.contains(&driver) {
                         let (driver, option) = (driver.to_owned(), option.clone());
@@ -142,7 +143,7 @@ impl DriverOptions {
                     key
                 }
             };
-            parsed.set(kind, &key.to_ascii_lowercase(), value.trim(), option)?;
+            parsed.set(kind, key, value.trim(), option)?;
         }
         Ok(parsed)
     }
@@ -243,6 +244,12 @@ mod tests {
                 .mount_options
                 .len(),
             2
+        );
+        assert_eq!(
+            parse(overlay, "Overlay.MountOpt=nodev")
+                .unwrap()
+                .mount_options,
+            ["nodev"]
         );
         assert_eq!(
             parse(overlay, ".MountOpt=nodev").unwrap().mount_options,

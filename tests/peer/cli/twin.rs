@@ -73,6 +73,8 @@ impl Twin {
         write("text", b"metadata of a file\n");
         write("junk", b"junk");
         std::fs::write(twin.scratch.dir("stage").join("staged"), "staged").unwrap();
+        let strange = twin.scratch.dir("strange");
+        std::os::unix::fs::chown(strange, Some(4321), Some(4322)).unwrap();
         twin
     }
 
