@@ -9,6 +9,7 @@ mod junk;
 mod opening;
 mod pull;
 mod registries;
+mod relative;
 mod staging_dir;
 mod store;
 mod usage;
