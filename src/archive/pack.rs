@@ -59,6 +59,17 @@ pub enum PackError {
     },
 }
 
+impl PackError {
+    /// True when the file system or a quota is full, where the archive is written.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::System(error) => error.is_no_space(),
+            Self::Write(error) => sys::is_no_space(error),
+            Self::Unmapped { .. } | Self::Changed { .. } => false,
+        }
+    }
+}
+
 /// Packs all of `dir` into `out`.
 ///
 /// # Errors

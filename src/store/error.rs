@@ -171,22 +171,13 @@ fn article(kind: Kind) -> &'static str {
 
 impl Error {
     /// True when the file system or a quota is full.
+    ///
+    /// Variants are asked one by one: `source()` of a transparent one passes over the error that it holds.
     pub fn is_no_space(&self) -> bool {
-        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = source {
-            if let Some(error) = error.downcast_ref::<sys::Error>()
-                && error.is_no_space()
-            {
-                return true;
-            }
-            if let Some(error) = error.downcast_ref::<Arc<sys::Error>>()
-                && error.is_no_space()
-            {
-                return true;
-            }
-            source = error.source();
-        }
         match self {
+            Self::Stage(error) => error.is_no_space(),
+            Self::Diff(error) => error.is_no_space(),
+            Self::Driver(error) => error.is_no_space(),
             Self::Io(error) => error.is_no_space(),
             _ => false,
         }
@@ -202,5 +193,55 @@ impl From<sys::Error> for Error {
 impl From<DriverError> for Error {
     fn from(error: DriverError) -> Self {
         Self::Driver(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::archive::pack::PackError;
+    use crate::archive::tar_split::ReassembleError;
+    use crate::archive::unpack::UnpackError;
+    use crate::store::layer::diff::DiffError;
+    use crate::store::layer::stage::StageError;
+
+    /// Each way by which the number of a system call comes up to an error of the store.
+    fn ways(errno: i32) -> Vec<Error> {
+        let said = || io::Error::from_raw_os_error(errno);
+        let system = || sys::Error::new("make directory", "diff", said());
+        let wrapped = || io::Error::from(system());
+        let stage = |error| Error::Stage(Arc::new(error));
+        let diff = |error| Error::Diff(Arc::new(error));
+        vec![
+            system().into(),
+            DriverError::Io(system()).into(),
+            DriverError::Pack(PackError::System(system())).into(),
+            DriverError::Pack(PackError::Write(wrapped())).into(),
+            stage(StageError::Unpack(UnpackError::System(system()))),
+            stage(StageError::Unpack(UnpackError::Recipe(said()))),
+            stage(StageError::Unpack(UnpackError::Recipe(wrapped()))),
+            stage(StageError::Driver(DriverError::Io(system()))),
+            stage(StageError::Io(system())),
+            stage(StageError::Store(DriverError::Io(system()).into())),
+            diff(DiffError::Reassemble(ReassembleError::Write(wrapped()))),
+            diff(DiffError::Write(said())),
+            diff(DiffError::Driver(DriverError::Io(system()))),
+            diff(DiffError::Io(system())),
+            diff(DiffError::Store(system().into())),
+        ]
+    }
+
+    #[test]
+    fn a_full_disk_is_known_whoever_met_it() {
+        for errno in [libc::ENOSPC, libc::EDQUOT] {
+            for error in ways(errno) {
+                assert!(error.is_no_space(), "{error:?}");
+            }
+        }
+        for error in ways(libc::EIO) {
+            assert!(!error.is_no_space(), "{error:?}");
+        }
     }
 }

@@ -57,12 +57,35 @@ impl Error {
 
     /// True when the file system or a quota is full.
     pub fn is_no_space(&self) -> bool {
-        matches!(self.errno(), Some(libc::ENOSPC | libc::EDQUOT))
+        is_no_space(&self.source)
     }
+}
+
+/// True when the file system or a quota is full, also where an [`Error`] has become an [`io::Error`].
+pub fn is_no_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_however_often_its_error_is_wrapped() {
+        let error = |errno| Error::new("write", "file", io::Error::from_raw_os_error(errno));
+        for errno in [libc::ENOSPC, libc::EDQUOT] {
+            assert!(error(errno).is_no_space());
+            let wrapped = io::Error::from(error(errno));
+            assert!(is_no_space(&wrapped));
+            assert!(Error::new("copy", "file", wrapped).is_no_space());
+        }
+        assert!(!error(libc::EIO).is_no_space());
     }
 }

@@ -53,6 +53,6 @@ pub mod xattr;
 
 pub use cursor::Cursor;
 pub use dir::{Dir, Entry};
-pub use error::Error;
+pub use error::{Error, is_no_space};
 pub use file::{File, FileIdentity};
 pub use replace::{Durability, StagedFile};

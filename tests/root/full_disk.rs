@@ -2,7 +2,7 @@
 //! byte by a pod.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,9 @@ use tonic::Code;
 
 use crate::support::image;
 use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
-use crate::support::scratch::Scratch;
+use crate::support::registry::Registry;
+use crate::support::scratch::{Scratch, mounts_below};
+use crate::support::standing::Standing;
 use crate::support::tool::{self, Ran, Tool};
 
 /// What a pod writes into its volume until nothing fits.
@@ -44,6 +46,19 @@ impl Filler {
         }
     }
 
+    /// Leaves so many inodes and bytes free of a disk that is full otherwise.
+    fn leave(&mut self, inodes: u32, bytes: u64) {
+        self.fill();
+        for _ in 0..inodes {
+            self.empty -= 1;
+            fs::remove_file(self.folder.join(self.empty.to_string())).unwrap();
+        }
+        let length = self.file.metadata().unwrap().len() - bytes;
+        self.file.set_len(length).unwrap();
+        self.file.seek(SeekFrom::Start(length)).unwrap();
+        self.file.sync_all().unwrap();
+    }
+
     /// Keeps on taking what becomes free.
     fn run(mut self, stop: Arc<AtomicBool>) -> JoinHandle<()> {
         std::thread::spawn(move || {
@@ -54,7 +69,8 @@ impl Filler {
     }
 }
 
-/// A plugin whose roots lie on a small ext4, and its volumes.
+/// A plugin whose graph root lies on a small ext4, and its volumes. The run root has room: what needs the disk is the
+/// driver, not the record of a mount.
 struct Disk {
     kubelet: Kubelet,
     plugin: Option<Plugin>,
@@ -86,7 +102,6 @@ impl Disk {
             &plugin::binary(env!("CARGO_BIN_EXE_strata")),
         );
         settings.graph = disk.join("graph");
-        settings.run = disk.join("run");
         let image = format!("oci:{}:one", layout.display());
         let plugin = Plugin::start(&settings);
         let node = Self {
@@ -164,13 +179,43 @@ impl Disk {
         self.settings.log_text()
     }
 
-    /// The layers in the driver's home, and what is in the staging area.
+    /// Publishes with next to no room, which succeeds or is refused as it should be, leaving nothing; whether it did.
+    fn try_to_publish(&self, wish: &Wish, image: Option<&str>) -> bool {
+        let before = Standing::of(&self.settings);
+        let Err(status) = self.kubelet.publish(wish) else {
+            return true;
+        };
+        assert_eq!(
+            status.code(),
+            Code::ResourceExhausted,
+            "{status:?}\n{}",
+            self.log()
+        );
+        assert!(status.message().contains("No space left"), "{status:?}");
+        assert!(!mounts_below(&self.settings.kubelet).contains(&wish.target));
+        assert!(!wish.target.exists());
+        // A volume that had no room may have found a whole image.
+        self.delete_image(image);
+        before.assert_kept(&self.settings);
+        false
+    }
+
+    /// Deletes the image, if it is there.
+    fn delete_image(&self, id: Option<&str>) {
+        if let Some(id) = id
+            && self.run(&["exists", id]).code == 0
+        {
+            self.strata(&["delete-image", id]);
+        }
+    }
+
+    /// The layers in the driver's home and their short links, and what is in the staging area.
     fn layer_folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<_> = ["overlay", "strata/staging"]
+        let mut folders: Vec<_> = ["overlay", "overlay/l", "strata/staging"]
             .into_iter()
             .flat_map(|folder| fs::read_dir(self.settings.graph.join(folder)).unwrap())
             .map(|entry| entry.unwrap().path())
-            .filter(|path| path.is_dir())
+            .filter(|path| path.is_dir() || path.is_symlink())
             .collect();
         folders.sort();
         folders
@@ -284,4 +329,66 @@ fn a_pod_that_takes_every_freed_byte_at_once_stops_no_delete() {
     disk.unpublish(&writer);
     assert_eq!(disk.layer_folders(), made, "no layer is left behind");
     assert!(disk.scratch.path().exists());
+}
+
+/// Too few inodes, or too few bytes, from none to as many as it takes: whatever call it is that fails.
+fn amounts() -> impl Iterator<Item = (u32, u64)> {
+    let inodes = (0..=24).map(|inodes| (inodes, 1 << 20));
+    let bytes = (0..=48).map(|blocks| (64, blocks << 10));
+    inodes.chain(bytes)
+}
+
+#[test]
+fn a_publish_that_runs_out_of_room_at_any_call_is_refused_and_leaves_nothing() {
+    let disk = Disk::new();
+    let writer = disk.publish("writer");
+    let mut filler = Filler::new(&writer.target.join("full"));
+    let mut done = Vec::new();
+    for (inodes, bytes) in amounts() {
+        let name = format!("pod-{inodes}-{bytes}");
+        let target = disk.settings.target(&name, "data");
+        let wish = Wish::inline(&inline_handle(&name), &target, None);
+        filler.leave(inodes, bytes);
+        let is_done = disk.try_to_publish(&wish, None);
+        done.push(is_done);
+        // The kubelet gives up the pod.
+        disk.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+        assert_eq!(disk.containers_with(&wish.volume), 0);
+    }
+    assert_both(&done);
+}
+
+#[test]
+fn a_pull_that_runs_out_of_room_at_any_call_is_refused_and_leaves_nothing() {
+    let disk = Disk::new();
+    let registry = Registry::start(&disk.scratch.dir("registry"));
+    let layout = disk.scratch.path().join("pulled");
+    let layers = [
+        image::Layer::new().dir("a").file("a/one", vec![b'1'; 9000]),
+        image::Layer::new().dir("b").file("b/two", vec![b'2'; 9000]),
+    ];
+    let built = image::write_layout(&layout, "x", &layers);
+    registry.push(&layout, "test/pulled", "x");
+    let reference = registry.reference("test/pulled", "x");
+    let writer = disk.publish("writer");
+    let mut filler = Filler::new(&writer.target.join("full"));
+    let mut done = Vec::new();
+    for (inodes, bytes) in amounts() {
+        let name = format!("pod-{inodes}-{bytes}");
+        let target = disk.settings.target(&name, "data");
+        let wish = Wish::inline(&inline_handle(&name), &target, Some(&reference));
+        filler.leave(inodes, bytes);
+        let is_done = disk.try_to_publish(&wish, Some(&built.id));
+        done.push(is_done);
+        disk.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
+        disk.delete_image(Some(&built.id));
+    }
+    assert_both(&done);
+}
+
+/// Some were refused and some not: else nothing was tried.
+#[track_caller]
+fn assert_both(done: &[bool]) {
+    let count = done.iter().filter(|done| **done).count();
+    assert!(count > 0 && count < done.len(), "{done:?}");
 }

@@ -8,6 +8,7 @@
 //! | [`registry`] | a real registry on a free loopback port, and pushing to it |
 //! | [`http`] | the little HTTP that pushing and looking at metrics need |
 //! | [`plugin`] | `strata node` as a child process, and its gRPC clients |
+//! | [`standing`] | what a store has on disk, to be compared |
 
 #![allow(
     dead_code,
@@ -23,4 +24,6 @@ pub mod image;
 pub mod plugin;
 pub mod registry;
 pub mod scratch;
+#[cfg(feature = "node")]
+pub mod standing;
 pub mod tool;

@@ -196,9 +196,7 @@ impl UnpackError {
     pub fn is_no_space(&self) -> bool {
         match self {
             Self::System(error) => error.is_no_space(),
-            Self::Recipe(error) => {
-                matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-            }
+            Self::Recipe(error) => sys::is_no_space(error),
             _ => false,
         }
     }

@@ -108,17 +108,15 @@ impl SourceError {
 
 fn stage_trouble(error: &StageError) -> Trouble {
     match error {
+        error if error.is_no_space() => Trouble::NoSpace,
         StageError::Mismatch { .. } | StageError::Read(_) => Trouble::Corrupt,
-        StageError::Unpack(error) if error.is_no_space() => Trouble::NoSpace,
         StageError::Unpack(UnpackError::Limit { .. }) => Trouble::TooLarge,
         StageError::Unpack(UnpackError::System(error)) if is_of_the_archive(error) => {
             Trouble::Corrupt
         }
         StageError::Unpack(UnpackError::System(_) | UnpackError::Recipe(_)) => Trouble::Internal,
         StageError::Unpack(_) => Trouble::Corrupt,
-        StageError::Io(error) if error.is_no_space() => Trouble::NoSpace,
         StageError::Store(error) => store_trouble(error),
-        StageError::Driver(error) if has_no_space(error) => Trouble::NoSpace,
         _ => Trouble::Internal,
     }
 }
@@ -154,17 +152,6 @@ fn store_trouble(error: &store::Error) -> Trouble {
     }
 }
 
-fn has_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<crate::sys::Error>() {
-            return error.is_no_space();
-        }
-        next = error.source();
-    }
-    false
-}
-
 /// Makes an error of the store that another pull of the same image can do without.
 pub(super) fn is_worth_another_try(error: &PullError) -> bool {
     matches!(
@@ -181,6 +168,7 @@ pub(super) fn is_worth_another_try(error: &PullError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::driver::DriverError;
     use crate::sys;
 
     #[test]
@@ -202,5 +190,22 @@ mod tests {
         }
         assert_eq!(trouble(libc::EIO), Trouble::Internal);
         assert_eq!(trouble(libc::ENOSPC), Trouble::NoSpace);
+    }
+
+    /// The driver's own calls met it: no layer of errors between may hide that.
+    #[test]
+    fn a_disk_that_is_full_for_the_driver_is_full() {
+        let driver = || {
+            let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            DriverError::Io(sys::Error::new("make directory", "diff", full))
+        };
+        for error in [
+            StageError::Driver(driver()),
+            StageError::Store(driver().into()),
+        ] {
+            assert_eq!(stage_trouble(&error), Trouble::NoSpace, "{error:?}");
+        }
+        let error = PullError::Store(driver().into());
+        assert_eq!(error.trouble(), Trouble::NoSpace);
     }
 }

@@ -97,3 +97,14 @@ pub enum DriverError {
     #[error(transparent)]
     Io(#[from] sys::Error),
 }
+
+impl DriverError {
+    /// True when the file system or a quota is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Pack(error) => error.is_no_space(),
+            Self::Io(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+}

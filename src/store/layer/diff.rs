@@ -55,6 +55,23 @@ pub enum DiffError {
     Store(Error),
 }
 
+impl DiffError {
+    /// True when the file system or a quota is full, where the stream is written.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Reassemble(tar_split::ReassembleError::Write(error)) | Self::Write(error) => {
+                sys::is_no_space(error)
+            }
+            Self::Driver(error) => error.is_no_space(),
+            Self::Io(error) => error.is_no_space(),
+            Self::Store(error) => error.is_no_space(),
+            Self::Reassemble(_) | Self::Digest { .. } | Self::Blob(_) | Self::Compression(_) => {
+                false
+            }
+        }
+    }
+}
+
 impl From<DiffError> for Error {
     fn from(error: DiffError) -> Self {
         match error {

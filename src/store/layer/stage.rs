@@ -77,6 +77,19 @@ pub enum StageError {
     Store(Error),
 }
 
+impl StageError {
+    /// True when the file system or a quota is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Unpack(error) => error.is_no_space(),
+            Self::Driver(error) => error.is_no_space(),
+            Self::Io(error) => error.is_no_space(),
+            Self::Store(error) => error.is_no_space(),
+            Self::ParentUnknown | Self::Mismatch { .. } | Self::Read(_) => false,
+        }
+    }
+}
+
 impl From<sys::Error> for StageError {
     fn from(error: sys::Error) -> Self {
         Self::Io(error)
