@@ -179,6 +179,7 @@ fn failure(error: &PullError, source: &ImageSource) -> Failure {
         Trouble::Unavailable => "try again later".to_owned(),
         Trouble::NoSpace => "free some space; `strata gc` removes leftovers".to_owned(),
         Trouble::Corrupt => "the image must be built or pushed again".to_owned(),
+        Trouble::Damaged => "`strata check` tells what is damaged in the store".to_owned(),
         Trouble::TooLarge | Trouble::Unsupported | Trouble::Internal => return failure,
     };
     failure.advise(advice)

@@ -153,6 +153,7 @@ fn failure(error: &PushError, destination: &ImageSource) -> Failure {
         Trouble::Corrupt => {
             "the layer has changed in the store: `strata pull` the image again".to_owned()
         }
+        Trouble::Damaged => "`strata check` tells what is damaged in the store".to_owned(),
         Trouble::NotFound | Trouble::TooLarge | Trouble::Unsupported | Trouble::Internal => {
             return failure;
         }

@@ -10,6 +10,7 @@ use crate::support::image::{self, Layer};
 use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
 use crate::support::registry::Registry;
 use crate::support::scratch::{Scratch, mounts_below};
+use crate::support::standing::Standing;
 use crate::support::tool::{self, Ran, Tool};
 
 struct World {
@@ -58,9 +59,10 @@ impl World {
     }
 }
 
-/// The publish fails with the code and leaves neither mount nor target nor record.
+/// The publish fails with the code and leaves neither mount nor target nor anything in the store.
 #[track_caller]
 fn refused(world: &World, kubelet: &Kubelet, wish: &Wish, code: Code) -> String {
+    let before = Standing::of(&world.settings);
     let status = kubelet.publish(wish).unwrap_err();
     assert_eq!(
         status.code(),
@@ -70,6 +72,7 @@ fn refused(world: &World, kubelet: &Kubelet, wish: &Wish, code: Code) -> String 
     );
     assert!(status.details().is_empty());
     assert!(!mounts_below(&world.settings.kubelet).contains(&wish.target));
+    before.assert_kept(&world.settings);
     status.message().to_owned()
 }
 
@@ -82,6 +85,19 @@ fn a_broken_or_foreign_record_file_is_refused_and_left_alone() {
     kubelet.publish(&kept).unwrap();
     fs::write(kept.target.join("file"), "kept").unwrap();
     let persistent = kubelet.create("claim", &[]).unwrap().volume_id;
+    let registry = Registry::start(&world.scratch.dir("registry"));
+    let layout = world.scratch.path().join("layout");
+    image::write_layout(&layout, "x", &[Layer::new().file("a", "a")]);
+    registry.push(&layout, "test/image", "x");
+    let image = registry.reference("test/image", "x");
+    let of_image = |policy: &str| {
+        world
+            .wish("of-image", Some(&image))
+            .with("pullPolicy", policy)
+    };
+    let present = world.wish("present", Some(&image));
+    kubelet.publish(&present).unwrap();
+    kubelet.unpublish(&present.volume, &present.target).unwrap();
     let path = world.settings.graph.join("overlay-layers/layers.json");
     let good = fs::read_to_string(&path).unwrap();
     let truncated = &good[..good.len() - 20];
@@ -96,6 +112,13 @@ fn a_broken_or_foreign_record_file_is_refused_and_left_alone() {
         let text = refused(&world, &kubelet, &wish, Code::DataLoss);
         assert!(text.contains("layers.json"), "{text}");
         assert!(!wish.target.exists());
+        for policy in ["IfNotPresent", "Always"] {
+            let text = refused(&world, &kubelet, &of_image(policy), Code::DataLoss);
+            assert!(
+                text.contains("layers.json") && text.contains("administrator"),
+                "{text}"
+            );
+        }
         let status = kubelet.create("another", &[]).unwrap_err();
         assert_eq!(status.code(), Code::DataLoss, "{status:?}");
         let status = kubelet.delete(&persistent).unwrap_err();
@@ -113,6 +136,9 @@ fn a_broken_or_foreign_record_file_is_refused_and_left_alone() {
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), bad);
     }
+    fs::write(&path, &good).unwrap();
+    a_broken_file_of_images_is_refused(&world, &kubelet, &of_image);
+    fs::write(&path, "\0\0\0").unwrap();
     assert_eq!(
         fs::read_to_string(kept.target.join("file")).unwrap(),
         "kept",
@@ -154,6 +180,31 @@ fn a_broken_or_foreign_record_file_is_refused_and_left_alone() {
     );
     kubelet.unpublish(&kept.volume, &kept.target).unwrap();
     kubelet.delete(&persistent).unwrap();
+}
+
+/// Volumes of images are refused, those of nothing need none.
+fn a_broken_file_of_images_is_refused(
+    world: &World,
+    kubelet: &Kubelet,
+    of_image: &dyn Fn(&str) -> Wish,
+) {
+    let path = world.settings.graph.join("overlay-images/images.json");
+    let good = fs::read_to_string(&path).unwrap();
+    for bad in [&good[..good.len() - 20], "{\"not\":\"a list\"}", "\0\0\0"] {
+        fs::write(&path, bad).unwrap();
+        for policy in ["IfNotPresent", "Always", "Never"] {
+            let text = refused(world, kubelet, &of_image(policy), Code::DataLoss);
+            assert!(
+                text.contains("images.json") && text.contains("administrator"),
+                "{text}"
+            );
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), bad);
+    }
+    fs::write(&path, good).unwrap();
+    let wish = of_image("IfNotPresent");
+    kubelet.publish(&wish).unwrap();
+    kubelet.unpublish(&wish.volume, &wish.target).unwrap();
 }
 
 #[test]

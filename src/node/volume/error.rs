@@ -7,8 +7,8 @@ use super::handle::ParseStoreIdError;
 use super::plan::Conflict;
 use crate::node::kubernetes::ClusterError;
 use crate::node::lanes::LaneError;
+use crate::oci::pull::Trouble;
 use crate::store;
-use crate::store::driver::DriverError;
 use crate::sys;
 
 /// What a caller has to do about a failure.
@@ -215,30 +215,29 @@ impl Error {
     }
 }
 
-fn of_driver(error: &DriverError) -> Kind {
-    match error {
-        DriverError::InUse(_) => Kind::Unavailable,
-        DriverError::Damaged { .. } | DriverError::Missing(_) => Kind::Corrupt,
-        DriverError::TooDeep { .. }
-        | DriverError::Prerequisites(_)
-        | DriverError::MountOption(_)
-        | DriverError::Unmappable(_) => Kind::Unable,
-        _ => Kind::Internal,
+impl From<Trouble> for Kind {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::NotFound => Self::NotFound,
+            Trouble::Unauthenticated => Self::Unauthenticated,
+            Trouble::Denied => Self::Forbidden,
+            Trouble::Unavailable => Self::Unavailable,
+            Trouble::Corrupt | Trouble::Damaged => Self::Corrupt,
+            Trouble::TooLarge | Trouble::NoSpace => Self::Full,
+            Trouble::Unsupported => Self::Unable,
+            Trouble::Internal => Self::Internal,
+        }
     }
 }
 
-/// The kind of a store's failure.
+/// The kind of a store's failure: that of a pull which meets it, but for what the caller has named.
 pub(super) fn of_store(error: &store::Error) -> Kind {
     use store::Error as E;
     match error {
-        _ if error.is_no_space() => Kind::Full,
         E::Unknown(store::Kind::Image) => Kind::NotFound,
-        // The object was changed under us by another tool: the next try sees what is there now.
-        E::Changed(_) | E::Unknown(_) | E::DuplicateId => Kind::Unavailable,
-        E::Driver(driver) => of_driver(driver),
-        E::Load { .. } => Kind::Corrupt,
-        E::ReadOnly | E::NotSupported(_) => Kind::Unable,
-        _ => Kind::Internal,
+        // Made by somebody else meanwhile: the next try sees what is there now.
+        E::DuplicateId => Kind::Unavailable,
+        _ => Trouble::from(error).into(),
     }
 }
 
@@ -247,27 +246,55 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::node::volume::images::ImageError;
+    use crate::oci::PullError;
+    use crate::store::driver::DriverError;
+    use crate::store::table::ParseTableError;
 
+    /// What a store refuses has one code, whether a volume of nothing meets it or one whose image is looked for.
     #[test]
-    fn what_a_driver_refuses_has_a_kind_of_its_own() {
-        let kind = |error| of_store(&store::Error::Driver(Arc::new(error)));
+    fn what_a_store_refuses_has_a_kind_of_its_own_in_pulls_too() {
+        use store::Error as E;
+        let driver = |error| E::Driver(Arc::new(error));
         let id = || "layer".to_owned();
         let reason = || "reason".to_owned();
-        assert_eq!(kind(DriverError::Missing(id())), Kind::Corrupt);
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let full = sys::Error::new("make directory", "diff", full);
         let damaged = DriverError::Damaged {
             id: id(),
             reason: reason(),
         };
-        assert_eq!(kind(damaged), Kind::Corrupt);
-        assert_eq!(kind(DriverError::InUse(id())), Kind::Unavailable);
         let deep = DriverError::TooDeep {
             id: id(),
             found: 501,
             limit: 500,
         };
-        assert_eq!(kind(deep), Kind::Unable);
-        assert_eq!(kind(DriverError::Prerequisites(reason())), Kind::Unable);
-        assert_eq!(kind(DriverError::MountOption(reason())), Kind::Unable);
-        assert_eq!(kind(DriverError::Name(id())), Kind::Internal);
+        let load = E::Load {
+            path: PathBuf::from("layers.json"),
+            source: Arc::new(ParseTableError::TooLong),
+        };
+        for (error, kind) in [
+            (driver(DriverError::Io(full)), Kind::Full),
+            (driver(DriverError::Missing(id())), Kind::Corrupt),
+            (driver(damaged), Kind::Corrupt),
+            (driver(DriverError::InUse(id())), Kind::Unavailable),
+            (driver(deep), Kind::Unable),
+            (driver(DriverError::Prerequisites(reason())), Kind::Unable),
+            (driver(DriverError::MountOption(reason())), Kind::Unable),
+            (driver(DriverError::Name(id())), Kind::Internal),
+            (load, Kind::Corrupt),
+            (E::StoreReadOnly(PathBuf::from("graph")), Kind::Unable),
+            (E::ReadOnly, Kind::Unable),
+            (E::Changed(store::Kind::Layer), Kind::Unavailable),
+            (E::Abandoned, Kind::Internal),
+        ] {
+            assert_eq!(of_store(&error), kind, "{error:?}");
+            let pull = ImageError::Pull(Arc::new(PullError::Store(error)));
+            assert_eq!(pull.kind(), kind, "{pull:?}");
+            let is_repair = pull.remedy().is_some_and(|text| text.contains("repaired"));
+            assert_eq!(is_repair, kind == Kind::Corrupt, "{pull:?}");
+        }
+        assert_eq!(of_store(&E::Unknown(store::Kind::Image)), Kind::NotFound);
+        assert_eq!(of_store(&E::DuplicateId), Kind::Unavailable);
     }
 }

@@ -95,7 +95,7 @@ impl ImageError {
             Self::Logins(_) => Kind::Unable,
             Self::Absent => Kind::NotFound,
             Self::Pending { .. } => Kind::Unavailable,
-            Self::Pull(error) => of_trouble(error.trouble()),
+            Self::Pull(error) => error.trouble().into(),
         }
     }
 
@@ -117,23 +117,11 @@ impl ImageError {
             Trouble::Denied => "let the pull secret's user read the image",
             Trouble::Unavailable => "it is tried again",
             Trouble::Corrupt => "push it again",
+            Trouble::Damaged => "the node's store must be repaired by its administrator",
             Trouble::TooLarge => "use a smaller image, or raise the plugin's limit",
             Trouble::NoSpace => "make room in the node's pool",
             Trouble::Unsupported | Trouble::Internal => return None,
         })
-    }
-}
-
-fn of_trouble(trouble: Trouble) -> Kind {
-    match trouble {
-        Trouble::NotFound => Kind::NotFound,
-        Trouble::Unauthenticated => Kind::Unauthenticated,
-        Trouble::Denied => Kind::Forbidden,
-        Trouble::Unavailable => Kind::Unavailable,
-        Trouble::Corrupt => Kind::Corrupt,
-        Trouble::TooLarge | Trouble::NoSpace => Kind::Full,
-        Trouble::Unsupported => Kind::Unable,
-        Trouble::Internal => Kind::Internal,
     }
 }
 

@@ -5,8 +5,9 @@
 //! there, marked as unfinished, so that a kill does not cost them: the retry finds them.
 
 use super::Work;
-use super::error::{PullError, Trouble};
+use super::error::PullError;
 use super::layers::{Task, lock};
+use super::trouble::Trouble;
 use crate::store::{NewLayer, StagedLayer};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};

@@ -14,7 +14,8 @@
 //! | `bring` | images of additional stores that become our own |
 //! | `layers` | how one layer is fetched and unpacked |
 //! | `assembly` | how layers of an image get into the store |
-//! | `error` | [`PullError`], and the [`Trouble`] that it means |
+//! | `error` | [`PullError`] |
+//! | `trouble` | [`Trouble`]: what can be done about a failure |
 
 mod assembly;
 mod bring;
@@ -22,6 +23,7 @@ mod error;
 mod image;
 mod layers;
 mod request;
+mod trouble;
 mod unfinished;
 
 use std::collections::HashMap;
@@ -31,8 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-pub use error::{PullError, Trouble};
+pub use error::PullError;
 pub use request::{Limits, Policy, Progress, PullRequest, Pulled, PullerOptions};
+pub use trouble::Trouble;
 
 use self::image::{Image, LayerPlan};
 use self::layers::{Lanes, Task, Work};

@@ -63,10 +63,11 @@ impl PushError {
         match self {
             Self::Unknown(_) => Trouble::NotFound,
             Self::NoManifest(_) => Trouble::Unsupported,
-            Self::Destination(error) => error.trouble(),
-            Self::Broken { .. } | Self::Layer { .. } => Trouble::Corrupt,
-            Self::Store(error) if error.is_no_space() => Trouble::NoSpace,
-            Self::Store(_) | Self::Abandoned(_) => Trouble::Internal,
+            Self::Destination(error) => error.into(),
+            Self::Broken { .. } => Trouble::Corrupt,
+            Self::Layer { source, .. } => source.into(),
+            Self::Store(error) => error.into(),
+            Self::Abandoned(_) => Trouble::Internal,
         }
     }
 }

@@ -66,6 +66,9 @@ pub enum StageError {
     /// The stream could not be read: a broken compression, or the source's own error.
     #[error("reading the layer")]
     Read(#[source] io::Error),
+    /// There is no thread left to read it by.
+    #[error("start a thread that reads the layer")]
+    Thread(#[source] io::Error),
     /// The driver failed.
     #[error(transparent)]
     Driver(DriverError),
@@ -85,7 +88,7 @@ impl StageError {
             Self::Driver(error) => error.is_no_space(),
             Self::Io(error) => error.is_no_space(),
             Self::Store(error) => error.is_no_space(),
-            Self::ParentUnknown | Self::Mismatch { .. } | Self::Read(_) => false,
+            Self::ParentUnknown | Self::Mismatch { .. } | Self::Read(_) | Self::Thread(_) => false,
         }
     }
 }
@@ -354,7 +357,7 @@ impl Store {
             });
             Ok::<_, StageError>((summary, recipe, hashed))
         })
-        .map_err(StageError::Read)?;
+        .map_err(StageError::Thread)?;
         let (summary, recipe, hashed) = unpacked?;
         decoder.drain_input().map_err(StageError::Read)?;
         drop(decoder);
