@@ -10,7 +10,7 @@
 //! | `strata_pulls_total` | `outcome` | pulls ended: `done`, `failed` |
 //! | `strata_pulls_in_flight` | | pulls under way |
 //! | `strata_pulled_bytes_total` | `from` | bytes that pulls brought: fetched from a `registry`, or files of an additional store, `copied` or `shared` with it |
-//! | `strata_lane_waiting` | `lane` | operations that wait for a thread of the lane |
+//! | `strata_lane_waiting` | `lane` | operations that wait for a thread of the lane; `pulls`: those that wait for other pulls |
 //! | `strata_build_info` | `version` | always 1 |
 
 use std::sync::Arc;
@@ -89,6 +89,7 @@ pub struct Metrics {
     pulled_bytes: Family<FromLabels, Counter>,
     waiting: Family<LaneLabels, Gauge>,
     lanes: std::sync::OnceLock<Lanes>,
+    waiting_pulls: std::sync::OnceLock<Arc<AtomicUsize>>,
 }
 
 /// A call that is being worked on.
@@ -134,6 +135,7 @@ impl Metrics {
             pulled_bytes: Family::default(),
             waiting: Family::default(),
             lanes: std::sync::OnceLock::new(),
+            waiting_pulls: std::sync::OnceLock::new(),
         };
         let registry = &mut metrics.registry;
         registry.register("operations", "Calls answered", metrics.operations.clone());
@@ -166,7 +168,7 @@ impl Metrics {
         );
         registry.register(
             "lane_waiting",
-            "Operations that wait for a thread of the lane",
+            "Operations that wait for a thread of the lane, or pulls for other pulls",
             metrics.waiting.clone(),
         );
         let build: Family<BuildLabels, Gauge> = Family::default();
@@ -183,6 +185,12 @@ impl Metrics {
     pub fn watch_lanes(&self, lanes: Lanes) {
         // The lanes of a plugin are made once.
         drop(self.lanes.set(lanes));
+    }
+
+    /// Shows how many pulls wait for others, by this count.
+    pub fn watch_pulls(&self, waiting: Arc<AtomicUsize>) {
+        // The puller of a plugin is made once.
+        drop(self.waiting_pulls.set(waiting));
     }
 
     /// A call begins.
@@ -245,10 +253,14 @@ impl Metrics {
 
     /// Everything in the text form that Prometheus reads.
     pub fn text(&self) -> String {
-        for lane in self.lanes.get().iter().flat_map(|lanes| lanes.all()) {
-            let waiting = i64::try_from(lane.waiting()).unwrap_or(i64::MAX);
+        let lanes = self.lanes.get().into_iter().flat_map(Lanes::all);
+        let lanes = lanes.map(|lane| (lane.name(), lane.waiting()));
+        let pulls = self.waiting_pulls.get();
+        let pulls = pulls.map(|waiting| ("pulls", waiting.load(Ordering::Relaxed)));
+        for (lane, waiting) in lanes.chain(pulls) {
+            let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
             self.waiting
-                .get_or_create(&LaneLabels { lane: lane.name() })
+                .get_or_create(&LaneLabels { lane })
                 .set(waiting);
         }
         let mut text = String::new();
@@ -279,6 +291,7 @@ mod tests {
             },
         );
         metrics.watch_lanes(Lanes::new(super::super::lanes::Limits::default()));
+        metrics.watch_pulls(Arc::new(AtomicUsize::new(3)));
         let text = metrics.text();
         for line in [
             r#"strata_operations_total{rpc="Probe",code="OK"} 1"#,
@@ -290,6 +303,7 @@ mod tests {
             "strata_pulls_in_flight 0",
             r#"strata_pulled_bytes_total{from="registry"} 7"#,
             r#"strata_lane_waiting{lane="mounts"} 0"#,
+            r#"strata_lane_waiting{lane="pulls"} 3"#,
             "strata_build_info{version=",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

@@ -105,6 +105,7 @@ impl Plugin {
             Transport::new(config.registry.clone()),
             config.pulls.clone(),
         );
+        metrics.watch_pulls(puller.waiting());
         let volumes = Volumes::new(Parts {
             store: store.clone(),
             mounts,

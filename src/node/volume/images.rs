@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -406,6 +406,7 @@ impl From<Error> for Failure {
 #[derive(Debug, Default)]
 struct Seen {
     waiting: AtomicUsize,
+    has_started: AtomicBool,
     layers: AtomicUsize,
     layers_done: AtomicUsize,
     bytes: AtomicU64,
@@ -413,6 +414,10 @@ struct Seen {
 }
 
 impl Progress for Seen {
+    fn started(&self) {
+        self.has_started.store(true, Ordering::Relaxed);
+    }
+
     fn resolved(&self, _: &str, missing: &[Descriptor], _: usize) {
         let bytes = missing.iter().map(|layer| layer.size).sum();
         self.layers.store(missing.len(), Ordering::Relaxed);
@@ -432,6 +437,9 @@ impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         let megabytes = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / 1e6;
+        if !self.has_started.load(Ordering::Relaxed) {
+            return f.write_str("it waits for other pulls to end");
+        }
         if number(&self.layers) == 0 {
             return f.write_str("the registry has not told yet what the image is");
         }
@@ -453,6 +461,8 @@ mod tests {
     #[test]
     fn how_far_a_pull_is() {
         let seen = Seen::default();
+        assert!(seen.to_string().contains("waits for other pulls"));
+        seen.started();
         assert!(seen.to_string().contains("has not told yet"));
         let layer = Descriptor::new("layer", crate::digest::Digest::of(b""), 3_000_000);
         seen.resolved("image", &[layer.clone(), layer.clone()], 1);

@@ -27,7 +27,7 @@ mod trouble;
 mod unfinished;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -94,6 +94,8 @@ struct Inner {
     options: PullerOptions,
     lanes: Lanes,
     pulls: Arc<Semaphore>,
+    /// How many wait until others have ended.
+    waiting: Arc<AtomicUsize>,
     under_way: Mutex<HashMap<Key, Waiting>>,
     /// Layers of images under way, and how many pulls want each.
     wanted: Mutex<HashMap<String, usize>>,
@@ -113,6 +115,7 @@ impl Puller {
             transport,
             lanes: Lanes::new(options.lanes),
             pulls: Arc::new(Semaphore::new(options.pulls.max(1))),
+            waiting: Arc::default(),
             options,
             under_way: Mutex::default(),
             wanted: Mutex::default(),
@@ -138,6 +141,11 @@ impl Puller {
         self.under_way()
             .keys()
             .any(|key| matches!(key, Key::Pull { source: other, .. } if other == source))
+    }
+
+    /// The count of pulls that wait until others have ended.
+    pub fn waiting(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.0.waiting)
     }
 
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Waiting>> {
@@ -181,8 +189,11 @@ impl Puller {
         };
         self.0.runtime.spawn(async move {
             let pulls = Arc::clone(&listed.puller.0.pulls);
+            let waiting = &listed.puller.0.waiting;
+            waiting.fetch_add(1, Ordering::Relaxed);
             // The semaphore is never closed; without a permit the pull would only be unbounded.
             let permit = pulls.acquire_owned().await.ok();
+            waiting.fetch_sub(1, Ordering::Relaxed);
             let (failed, puller) = (sender.clone(), listed.puller.clone());
             let started = std::thread::Builder::new()
                 .name("pull".into())
@@ -204,6 +215,7 @@ impl Puller {
     /// # Errors
     /// See [`PullError`].
     pub fn pull_here(&self, request: &PullRequest) -> Result<Pulled, PullError> {
+        request.progress.started();
         let name = request.source.to_string();
         if let ImageSource::Registry(reference) = &request.source
             && request.policy != Policy::Always

@@ -75,6 +75,8 @@ impl Default for PullerOptions {
 
 /// Is told how a pull goes on, by several threads.
 pub trait Progress: Send + Sync {
+    /// It waits for other pulls no longer.
+    fn started(&self) {}
     /// The image is known, and which of its layers have to be fetched.
     fn resolved(&self, image: &str, missing: &[Descriptor], present: usize);
     /// So many more bytes of a layer are read.

@@ -1,6 +1,6 @@
 //! A blob's stream: fetched by a task, read by a blocking thread, with a bounded queue between.
 //!
-//! A stream that is cut is resumed where it stopped. Whoever reads it checks the digest of the
+//! A stream that is cut is resumed where it stopped; one that is too slow is given up. Whoever reads it checks the digest of the
 //! whole, so a resumed part can't smuggle anything in.
 
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 
-use super::client::chain;
+use super::pace::{Pace, Stopped};
 use super::{Registry, header};
 use crate::oci::manifest::Descriptor;
 use crate::oci::source::SourceError;
@@ -46,6 +46,7 @@ pub(super) fn open(registry: &Registry, descriptor: &Descriptor) -> Result<Reade
             registry.0.reference.without_target()
         ),
         count: 0,
+        pace: Pace::new(registry.0.transport.options()),
         sender,
     };
     let runtime = &registry.0.runtime;
@@ -63,6 +64,8 @@ struct Download {
     descriptor: Descriptor,
     what: String,
     count: u64,
+    /// Of all answers together: one that resumes a slow one is not given another start.
+    pace: Pace,
     sender: mpsc::Sender<Piece>,
 }
 
@@ -162,7 +165,7 @@ impl Download {
     ) -> Result<Ended, SourceError> {
         let size = self.descriptor.size;
         loop {
-            let mut bytes = match response.chunk().await {
+            let mut bytes = match self.pace.next(&mut response).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) if self.count == size => return Ok(Ended::Whole),
                 Ok(None) => {
@@ -173,7 +176,10 @@ impl Download {
                 }
                 // Everything is there: that the connection broke afterwards is no matter.
                 Err(_) if self.count == size => return Ok(Ended::Whole),
-                Err(error) => return Ok(Ended::Cut(chain(&error.without_url()))),
+                Err(Stopped::Cut(detail)) => return Ok(Ended::Cut(detail)),
+                Err(Stopped::Slow(detail)) => {
+                    return Err(SourceError::unavailable(&self.what, detail));
+                }
             };
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
             skip -= known as u64;

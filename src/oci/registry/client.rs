@@ -30,6 +30,10 @@ pub struct RegistryOptions {
     pub connect_timeout: Duration,
     /// The longest time without a byte.
     pub stall_timeout: Duration,
+    /// The least bytes that a stream must bring in each [`RegistryOptions::least_window`], unless it ends.
+    pub least_bytes: u64,
+    /// The longest time in which it may bring no more.
+    pub least_window: Duration,
     /// The longest time that a registry may take to answer when it was sent something.
     pub answer_timeout: Duration,
     /// How often a request is tried before it counts as failed.
@@ -47,6 +51,8 @@ impl Default for RegistryOptions {
             authorities: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            least_bytes: 256 << 10,
+            least_window: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(300),
             attempts: 5,
             first_pause: Duration::from_millis(250),

@@ -3,12 +3,14 @@
 //! | File | What |
 //! |---|---|
 //! | [`client`] | connections, redirects, time limits, repetition |
+//! | `pace` | whether a stream brings enough to be waited for |
 //! | `token` | the login challenge and the tokens |
 //! | `blob` | a blob's stream: resumed when cut, verified, bounded |
 //! | `upload` | the registry as a destination |
 
 mod blob;
 pub mod client;
+mod pace;
 mod token;
 mod upload;
 
@@ -25,7 +27,8 @@ use zeroize::Zeroizing;
 
 pub use client::{RegistryOptions, Transport};
 
-use self::client::{Request, authority, chain};
+use self::client::{Request, authority};
+use self::pace::Pace;
 use self::token::{Challenge, Token};
 use super::credentials::{Credentials, Secret};
 use super::manifest::{ACCEPTED, Descriptor, LARGEST_MANIFEST};
@@ -359,7 +362,7 @@ impl Registry {
                 ));
             }
         }
-        let bytes = Zeroizing::new(read_body(response, &what, LARGEST_ANSWER).await?);
+        let bytes = Zeroizing::new(read_body(response, inner.pace(), &what, LARGEST_ANSWER).await?);
         Token::parse(&bytes, asked)
             .ok_or_else(|| SourceError::unavailable(what, "its answer holds none"))
     }
@@ -381,7 +384,7 @@ impl Registry {
         let (headers, bytes) = loop {
             let response = self.get(&path, Some(accept), None, &what).await?;
             let headers = response.headers().clone();
-            match read_body(response, &what, limit).await {
+            match read_body(response, self.0.pace(), &what, limit).await {
                 Ok(bytes) => break (headers, bytes),
                 Err(error @ SourceError::Unavailable { .. }) => {
                     failures += 1;
@@ -456,6 +459,11 @@ impl Source for Registry {
 }
 
 impl Inner {
+    /// What an answer's bytes are measured by.
+    fn pace(&self) -> Pace {
+        Pace::new(self.transport.options())
+    }
+
     /// The `Authorization` header for this login.
     fn authorization(&self, login: &Login) -> Result<Option<HeaderValue>, SourceError> {
         match login {
@@ -503,7 +511,12 @@ impl Inner {
 }
 
 /// Reads an answer wholly, at most `limit` bytes.
-async fn read_body(mut response: Response, what: &str, limit: u64) -> Result<Vec<u8>, SourceError> {
+async fn read_body(
+    mut response: Response,
+    mut pace: Pace,
+    what: &str,
+    limit: u64,
+) -> Result<Vec<u8>, SourceError> {
     let too_large = |size: u64| SourceError::TooLarge {
         what: what.to_owned(),
         size,
@@ -516,13 +529,10 @@ async fn read_body(mut response: Response, what: &str, limit: u64) -> Result<Vec
     }
     let mut bytes = Vec::new();
     loop {
-        match response.chunk().await {
+        match pace.next(&mut response).await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => return Ok(bytes),
-            Err(error) => {
-                let detail = chain(&error.without_url());
-                return Err(SourceError::unavailable(what, detail));
-            }
+            Err(stopped) => return Err(SourceError::unavailable(what, stopped.detail())),
         }
         if bytes.len() as u64 > limit {
             return Err(too_large(bytes.len() as u64));
@@ -542,7 +552,8 @@ async fn detail(response: Response) -> String {
         code: Option<String>,
         message: Option<String>,
     }
-    let Ok(bytes) = read_body(response, "", 64 * 1024).await else {
+    let pace = Pace::new(&RegistryOptions::default());
+    let Ok(bytes) = read_body(response, pace, "", 64 * 1024).await else {
         return String::new();
     };
     let Ok(answer) = serde_json::from_slice::<Answer>(&bytes) else {

@@ -58,6 +58,8 @@ impl World {
             longest_pause: Duration::from_millis(20),
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_millis(500),
+            least_bytes: 1000,
+            least_window: Duration::from_secs(1),
             ..RegistryOptions::default()
         });
         let spool = folder.path().to_path_buf();

@@ -3,14 +3,15 @@
 //! Everything stays on loopback addresses.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use strata::oci::pull::{Policy, Trouble};
+use strata::oci::pull::{Policy, PullerOptions, Trouble};
 use strata::oci::{Credentials, Secret};
 
 use super::image::{self, Built};
 use super::lonely;
 use super::server::{Door, Mishap, Server};
-use super::{World, request, three_layers};
+use super::{World, chain, request, three_layers};
 
 /// A store, and a registry that has `a/b:x`.
 fn world(driver: &str) -> (World, Server, Built, String) {
@@ -277,6 +278,59 @@ fn pulls_of_one_image_join_and_outlive_their_callers() {
         .count();
     assert_eq!(manifests, 1);
     assert!(!world.puller.is_under_way(&reference.parse().unwrap()));
+}
+
+/// A byte now and then is no silence, but would hold a place among the pulls for ever.
+#[test]
+fn a_registry_that_drips_is_given_up_and_lets_other_pulls_go_on() {
+    let (_, server, built, reference) = world("overlay");
+    let options = PullerOptions {
+        pulls: 1,
+        ..PullerOptions::default()
+    };
+    let world = World::with("overlay", options);
+    server.mishap(&built.layer_digests[0], Mishap::Drip(100_000));
+    let (slow, other) = world.runtime.block_on(async {
+        let slow = tokio::spawn({
+            let (puller, request) = (world.puller.clone(), request(&reference));
+            async move { puller.pull(request).await }
+        });
+        let source = reference.parse().unwrap();
+        until(|| world.puller.is_under_way(&source)).await;
+        let other = tokio::spawn({
+            let mut named = request(&reference);
+            named.names = vec!["localhost/other:one".into()];
+            let puller = world.puller.clone();
+            async move { puller.pull(named).await }
+        });
+        let waiting = world.puller.waiting();
+        until(|| waiting.load(Ordering::Relaxed) == 1).await;
+        let slow = slow.await.unwrap();
+        let other = other.await.unwrap();
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+        (slow, other)
+    });
+    let error = slow.unwrap_err();
+    let text = chain(&*error);
+    assert_eq!(error.trouble(), Trouble::Unavailable, "{text}");
+    assert!(text.contains("too slow") && text.contains("1000"), "{text}");
+    assert_eq!(other.unwrap().image_id, built.id);
+
+    // The same for what says what the image is, which is asked for again a few times.
+    let world = World::new("overlay");
+    for _ in 0..5 {
+        server.mishap("manifests", Mishap::Drip(1));
+    }
+    let text = world.assert_fails(&reference, Trouble::Unavailable);
+    assert!(text.contains("too slow"), "{text}");
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it does not come");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
 }
 
 #[test]

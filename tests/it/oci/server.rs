@@ -25,6 +25,8 @@ pub enum Mishap {
     NoRange,
     /// No answer ever.
     Silence,
+    /// So many bytes of the body at once, and then one at a time, for ever, with a pause after each.
+    Drip(usize),
     /// This status before the request's body was read; the connection then breaks.
     Early(u16),
     /// The request is read and carried out, and the connection breaks without an answer.
@@ -293,6 +295,20 @@ impl Server {
         match mishap {
             Some(Mishap::Body(body)) => bytes = body,
             Some(Mishap::Truncated(length)) => bytes.truncate(length),
+            Some(Mishap::Drip(length)) => {
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n",
+                    bytes.len()
+                );
+                stream.write_all(head.as_bytes())?;
+                stream.write_all(&bytes[..length])?;
+                // It fails when nobody listens any more.
+                for byte in &bytes[length..] {
+                    stream.write_all(std::slice::from_ref(byte))?;
+                    thread::sleep(std::time::Duration::from_millis(50));
+                }
+                return Ok(false);
+            }
             Some(Mishap::Cut(length)) => {
                 let head = format!(
                     "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n",
