@@ -13,13 +13,13 @@ use crate::support::scratch::{Scratch, mounts_below};
 use crate::support::standing::Standing;
 use crate::support::tool::{self, Ran, Tool};
 
-struct World {
-    scratch: Scratch,
-    settings: Settings,
+pub struct World {
+    pub scratch: Scratch,
+    pub settings: Settings,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         tool::require_root();
         let scratch = Scratch::new("bad");
         let binary = plugin::binary(env!("CARGO_BIN_EXE_strata"));
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    fn wish(&self, name: &str, image: Option<&str>) -> Wish {
+    pub fn wish(&self, name: &str, image: Option<&str>) -> Wish {
         Wish::inline(
             &inline_handle(name),
             &self.settings.target(name, "data"),
@@ -61,7 +61,7 @@ impl World {
 
 /// The publish fails with the code and leaves neither mount nor target nor anything in the store.
 #[track_caller]
-fn refused(world: &World, kubelet: &Kubelet, wish: &Wish, code: Code) -> String {
+pub fn refused(world: &World, kubelet: &Kubelet, wish: &Wish, code: Code) -> String {
     let before = Standing::of(&world.settings);
     let status = kubelet.publish(wish).unwrap_err();
     assert_eq!(
@@ -215,6 +215,8 @@ fn a_storage_configuration_with_a_typo_keeps_the_plugin_from_starting() {
         ("[storage]\ndriver = \"overlay\n", "storage.conf"),
         ("[storage]\ndriver = 1\n", "storage.driver"),
         ("[storage]\ndriver = \"ovrelay\"\n", "ovrelay"),
+        ("[storage]\nrunrot = \"/elsewhere\"\n", "runrot"),
+        ("[storrage]\ndriver = \"overlay\"\n[storage]\n", "storrage"),
     ] {
         let roots = format!(
             "{text}graphroot = \"{}\"\nrunroot = \"{}\"\n",

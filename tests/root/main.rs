@@ -12,11 +12,14 @@
 mod support;
 
 mod automatic;
+mod bad_images;
 mod bad_input;
 mod full_disk;
 mod held;
 mod lanes;
+mod logs;
 mod other_stores;
+mod policies;
 mod reboot;
 mod registries;
 mod retries;

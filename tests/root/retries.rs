@@ -67,7 +67,7 @@ fn pass_on(client: TcpStream, server: TcpStream, is_released: &AtomicBool, blobs
 }
 
 /// One publish whose caller waits so long.
-fn publish_within(settings: &Settings, wish: &Wish, wait: Duration) -> Result<(), Status> {
+pub fn publish_within(settings: &Settings, wish: &Wish, wait: Duration) -> Result<(), Status> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -6,6 +6,7 @@
 //! | [`tool`] | other programs: found or a failure that says how to install them; run and checked |
 //! | [`image`] | OCI layouts, written by hand or by umoci |
 //! | [`registry`] | a real registry on a free loopback port, and pushing to it |
+//! | [`server`] | a registry in this process that misbehaves on demand; `uploads`: what it takes |
 //! | [`http`] | the little HTTP that pushing and looking at metrics need |
 //! | [`plugin`] | `strata node` as a child process, and its gRPC clients |
 //! | [`standing`] | what a store has on disk, to be compared |
@@ -24,6 +25,8 @@ pub mod image;
 pub mod plugin;
 pub mod registry;
 pub mod scratch;
+pub mod server;
 #[cfg(feature = "node")]
 pub mod standing;
 pub mod tool;
+mod uploads;

@@ -59,6 +59,7 @@ pub use recover::Recovery;
 use super::events::Events;
 use super::lanes::Lanes;
 use super::metrics::Metrics;
+use crate::oci::Secret;
 use crate::store::driver::MountOptions;
 use crate::store::{ContainerRecord, Mounting, Store};
 use crate::sys::{self, Dir};
@@ -67,19 +68,19 @@ use images::Images;
 use mounts::{Mounted, Mounts};
 use targets::{Index, Places};
 
-/// A pull secret in docker-config form. It does not print.
+/// A pull secret in docker-config form. It does not print, and is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PullSecret(String);
+pub struct PullSecret(Secret);
 
 impl PullSecret {
     /// Keeps the text of a secret.
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(Secret::new(text))
     }
 
     /// The text, for whoever logs in with it.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose()
     }
 }
 

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Ran, Sandbox};
-use crate::oci::server::{Door, Mishap, Server};
 use crate::support::image::{self, Built, Format, Layer};
+use crate::support::server::{Door, Mishap, Server};
 
 /// A store, the folders of a user, and a registry that has `a/b:x`.
 struct World {

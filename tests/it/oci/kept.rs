@@ -6,8 +6,8 @@ use std::time::Duration;
 use strata::oci::pull::{PullerOptions, Trouble};
 use strata::store::{Flags, NewLayer};
 
-use super::server::{Mishap, Server};
 use super::{World, image, three_layers};
+use crate::support::server::{Mishap, Server};
 
 fn world(driver: &str, keep_bytes: u64) -> (World, Server, image::Built, String) {
     let options = PullerOptions {

@@ -7,8 +7,6 @@ mod other_stores;
 mod platforms;
 mod push;
 mod registry;
-pub mod server;
-mod uploads;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -9,8 +9,8 @@ use strata::oci::{PullError, PullRequest, Pulled};
 use strata::store::Kind;
 
 use super::image::{self, Assembled, Format, Layer};
-use super::server::Server;
 use super::{World, chain, digest, request};
+use crate::support::server::Server;
 
 /// What the index says, and what the image's own config says: many leave the variant out.
 const PLATFORMS: [(&str, &str); 6] = [

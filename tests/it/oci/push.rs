@@ -10,8 +10,8 @@ use strata::oci::{
 
 use super::image::{self, Built};
 use super::lonely;
-use super::server::{Door, Mishap, Server};
 use super::{World, chain};
+use crate::support::server::{Door, Mishap, Server};
 
 /// `user:secret`.
 const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";

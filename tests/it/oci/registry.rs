@@ -10,8 +10,8 @@ use strata::oci::{Credentials, Secret};
 
 use super::image::{self, Built};
 use super::lonely;
-use super::server::{Door, Mishap, Server};
 use super::{World, chain, request, three_layers};
+use crate::support::server::{Door, Mishap, Server};
 
 /// A store, and a registry that has `a/b:x`.
 fn world(driver: &str) -> (World, Server, Built, String) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::support::image::{self, Assembled};
+use super::image::{self, Assembled};
 
 /// What happens to the next request whose path contains the text.
 #[derive(Clone, Debug)]
@@ -254,7 +254,8 @@ impl Server {
             return respond(stream, *status, headers, body).map(|()| true);
         }
         if matches!(mishap, Some(Mishap::Silence)) {
-            thread::sleep(std::time::Duration::from_secs(3));
+            // Until the other side gives up.
+            std::io::copy(stream, &mut std::io::sink())?;
             return Ok(false);
         }
         if seen.method != "GET" {
