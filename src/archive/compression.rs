@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, BufReader, Read, Write};
 
+use super::window::{HEADER, window};
+
 /// How a stream is compressed.
 ///
 /// The numbers are those of layer records ([`Compression::number`]).
@@ -21,14 +23,18 @@ pub enum Compression {
     Zstd,
 }
 
-/// How many bytes [`detect`] needs at most.
-const MAGIC_LEN: usize = 6;
+/// How many bytes are read to recognise a stream: more than [`detect`] needs.
+const START: usize = HEADER;
 
 /// What an xz stream may ask for: its own highest preset needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
-/// What a zstd frame may ask for as its window, as a power of two: 128 MiB, the format's advice.
-const ZSTD_WINDOW_LOG: u32 = 27;
+/// What a zstd frame may ask for as its window, as a power of two: 8 MiB, as much as every decoder should have by the
+/// format's advice, and as the tools that make images ask for.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// What it may ask for if its first frame asks for more than that: 128 MiB, as `zstd --ultra` and `--long` do.
+const ZSTD_LARGE_WINDOW_LOG: u32 = 27;
 
 const INPUT_BUFFER: usize = 64 * 1024;
 
@@ -112,7 +118,10 @@ impl<R: Read> Read for Watched<R> {
 }
 
 /// A stream that is decoded while it is read; see [`decoder`].
-pub struct Decoder<R: Read>(Inner<R>);
+pub struct Decoder<R: Read> {
+    inner: Inner<R>,
+    is_large: bool,
+}
 
 enum Inner<R: Read> {
     None(Input<R>),
@@ -125,17 +134,20 @@ enum Inner<R: Read> {
 /// Recognises how `input` is compressed and decodes it.
 ///
 /// Streams of several gzip members, xz streams, bzip2 streams or zstd frames are read to the end; what follows and
-/// is none is an error.
+/// is none is an error. So is a zstd frame that needs more memory than 8 MiB, or, if the first one does, than 128 MiB; and
+/// an xz stream that needs more than 128 MiB.
 ///
 /// # Errors
 /// When the first bytes can't be read or a decoder can't be set up.
 pub fn decoder<R: Read>(mut input: R) -> io::Result<(Compression, Decoder<R>)> {
-    let mut start = Vec::with_capacity(MAGIC_LEN);
-    input
-        .by_ref()
-        .take(MAGIC_LEN as u64)
-        .read_to_end(&mut start)?;
+    let mut start = Vec::with_capacity(START);
+    input.by_ref().take(START as u64).read_to_end(&mut start)?;
     let compression = detect(&start);
+    let is_large = match compression {
+        Compression::None | Compression::Bzip2 | Compression::Gzip => false,
+        Compression::Xz => true,
+        Compression::Zstd => window(&start).is_none_or(|window| window > 1 << ZSTD_WINDOW_LOG),
+    };
     let input = Watched {
         input,
         has_failed: false,
@@ -154,14 +166,22 @@ pub fn decoder<R: Read>(mut input: R) -> io::Result<(Compression, Decoder<R>)> {
         }
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            decoder.window_log_max(match is_large {
+                true => ZSTD_LARGE_WINDOW_LOG,
+                false => ZSTD_WINDOW_LOG,
+            })?;
             Inner::Zstd(Box::new(decoder))
         }
     };
-    Ok((compression, Decoder(inner)))
+    Ok((compression, Decoder { inner, is_large }))
 }
 
 impl<R: Read> Decoder<R> {
+    /// True when it may need more than some 10 MiB of memory, up to 128 MiB, from its first read on.
+    pub fn is_large(&self) -> bool {
+        self.is_large
+    }
+
     /// Reads what is left of the compressed input, so that a reader which hashes it has seen all.
     ///
     /// # Errors
@@ -171,7 +191,7 @@ impl<R: Read> Decoder<R> {
     }
 
     fn input(&mut self) -> (Compression, &mut Input<R>) {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::None(input) => (Compression::None, input),
             Inner::Bzip2(decoder) => (Compression::Bzip2, decoder.get_mut()),
             Inner::Gzip(decoder) => (Compression::Gzip, decoder.get_mut()),
@@ -199,7 +219,7 @@ impl<R: Read> Decoder<R> {
 
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = match &mut self.0 {
+        let read = match &mut self.inner {
             Inner::None(input) => input.read(bytes),
             Inner::Bzip2(decoder) => decoder.read(bytes),
             Inner::Gzip(decoder) => decoder.read(bytes),
@@ -350,7 +370,11 @@ mod tests {
         }
         for number in 1..=4 {
             let compression = Compression::from_number(number).unwrap();
-            let whole = encoded(compression, &[7; 1000]);
+            // Bytes that no compression makes few.
+            let bytes: Vec<u8> = (0..1000_u32)
+                .map(|number| (number.wrapping_mul(0x9E37_79B9) >> 24) as u8)
+                .collect();
+            let whole = encoded(compression, &bytes);
             // To gzip most other bytes are data without an end.
             let damaged = [&whole[..8], &[0xff; 100]].concat();
             let (found, mut decoder) = decoder(&*damaged).unwrap();
@@ -359,7 +383,7 @@ mod tests {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
             let damage: &Damaged = inner.expect("the bytes are damaged");
             assert_eq!(damage.compression, compression);
-            let (_, mut decoder) = super::decoder(whole[..8].chain(Broken)).unwrap();
+            let (_, mut decoder) = super::decoder(whole[..START].chain(Broken)).unwrap();
             let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
             assert_eq!(error.to_string(), "torn", "{compression}");
         }
@@ -391,5 +415,30 @@ mod tests {
         let bytes = encoder.finish().unwrap();
         let (_, mut decoder) = decoder(&*bytes).unwrap();
         assert!(decoder.read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn zstd_windows_are_bounded_by_the_first_frame_and_large_ones_are_told() {
+        let frame = |log| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(&[7; 1000]).unwrap();
+            encoder.finish().unwrap()
+        };
+        let read = |stream: &[u8]| {
+            let (_, mut decoder) = decoder(stream).unwrap();
+            let read = decoder.read_to_end(&mut Vec::new());
+            (decoder.is_large(), read.ok())
+        };
+        assert_eq!(read(&frame(23)), (false, Some(1000)));
+        assert_eq!(read(&frame(24)), (true, Some(1000)));
+        assert_eq!(read(&frame(27)), (true, Some(1000)));
+        assert_eq!(read(&frame(28)), (true, None));
+        let two = |first, second| [frame(first), frame(second)].concat();
+        assert_eq!(read(&two(24, 20)), (true, Some(2000)));
+        assert_eq!(read(&two(20, 24)), (false, None));
+        // What may stand before the first frame says nothing.
+        let skipped = [&b"\x50\x2a\x4d\x18\x04\0\0\0skip"[..], &frame(24)].concat();
+        assert_eq!(detect(&skipped), Compression::None);
     }
 }

@@ -36,5 +36,6 @@ pub mod unpack;
 
 mod lowers;
 mod names;
+mod window;
 
 pub use unpack::Whiteouts;

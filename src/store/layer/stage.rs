@@ -1,7 +1,7 @@
 //! A diff becomes a staged layer: unpacked aside, measured and verified in one pass, under no lock.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::compression::{self, Compression};
 use crate::archive::id_shift::IdMaps;
@@ -23,6 +23,10 @@ pub(in crate::store) const RECIPE: &str = "tar-split.gz";
 pub(in crate::store) const DATA: &str = "data";
 /// The driver's directory inside a staged layer's entry.
 pub(in crate::store) const CONTENTS: &str = "layer";
+
+/// Held while a diff is read whose decoder may take 128 MiB: there is one such decoder at a time in a process, however
+/// many layers are in work.
+static LARGE: Mutex<()> = Mutex::new(());
 
 /// What a diff must be.
 #[derive(Clone, Debug, Default)]
@@ -333,6 +337,9 @@ impl Store {
         };
         let (compression, decoder) =
             compression::decoder(&mut incoming).map_err(StageError::Read)?;
+        let _turn = decoder
+            .is_large()
+            .then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
         let (unpacked, mut decoder) = read_ahead::run(decoder, |plain| {
             let recipe_path = recipe.path().to_owned();
             let mut recipe = tar_split::Writer::new(recipe);
