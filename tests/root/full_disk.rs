@@ -71,16 +71,16 @@ impl Filler {
 
 /// A plugin whose graph root lies on a small ext4, and its volumes. The run root has room: what needs the disk is the
 /// driver, not the record of a mount.
-struct Disk {
-    kubelet: Kubelet,
+pub struct Disk {
+    pub kubelet: Kubelet,
     plugin: Option<Plugin>,
-    settings: Settings,
+    pub settings: Settings,
     image: String,
     scratch: Scratch,
 }
 
 impl Disk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         tool::require_root();
         let scratch = Scratch::new("full");
         let (file, disk) = (scratch.path().join("disk.img"), scratch.dir("disk"));

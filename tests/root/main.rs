@@ -23,6 +23,7 @@ mod policies;
 mod reboot;
 mod registries;
 mod retries;
+mod statistics;
 mod unrecorded;
 mod volatile;
 mod volumes;
