@@ -27,6 +27,7 @@ use support::image;
 use support::plugin::{Kubelet, Plugin, Settings, Wish, inline_handle};
 use support::registry::Registry;
 use support::scratch::{Scratch, mounts_below};
+use support::tool::Tool;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -197,7 +198,13 @@ fn tell(binary: &Path, folder: &Path) -> Outcome<()> {
         !second_target.join("diary").exists(),
         "/diary is the first pod's alone",
     )?;
-    story.line("so they differ, and the image is untouched");
+    story.line("so they differ");
+    story.timed("read the image's layers again from the store", || {
+        image_is_untouched(binary, &settings)
+    })?;
+    story.line(
+        "each is, by its digest, the archive that came from the registry: the image is untouched",
+    );
 
     story.chapter("The plugin is killed");
     let settings = plugin.kill();
@@ -228,7 +235,7 @@ fn tell(binary: &Path, folder: &Path) -> Outcome<()> {
         !first_target.exists() && !second_target.exists(),
         "the targets are gone",
     )?;
-    let containers = support::tool::Tool::at(binary)
+    let containers = Tool::at(binary)
         .args(settings.store_arguments())
         .args(["containers", "--json"])
         .ok()
@@ -249,6 +256,25 @@ fn tell(binary: &Path, folder: &Path) -> Outcome<()> {
 
     println!("\nDone in {:.1} s.", story.start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Every layer of the image is the archive that came: what is read back of it has the digest that its record has from
+/// the image's own configuration.
+fn image_is_untouched(binary: &Path, settings: &Settings) -> Outcome<()> {
+    let strata = || Tool::at(binary).args(settings.store_arguments());
+    let layers = strata().args(["layers", "--json"]).ok().json();
+    let layers = layers.as_array().ok_or("the layers are no list")?;
+    // The volumes' own layers came from nowhere.
+    let layers = layers
+        .iter()
+        .filter_map(|layer| Some((layer["id"].as_str()?, layer["diff-digest"].as_str()?)));
+    let mut count = 0;
+    for (id, came) in layers.filter(|(_, came)| !came.is_empty()) {
+        let read = image::digest(&strata().args(["diff", "-u", id]).ok().stdout);
+        expect(read == came, &format!("layer {id} is {came}, not {read}"))?;
+        count += 1;
+    }
+    expect(count > 0, "the image has layers")
 }
 
 fn publish(kubelet: &Kubelet, volume: &str, target: &Path, image: &str) -> Outcome<()> {

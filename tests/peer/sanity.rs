@@ -171,7 +171,8 @@ fn passes(name: &str, parameters: Option<&str>) {
     let ran = sanity.output();
     let counts = Counts::read(Path::new(&specs));
     report(&format!(
-        "csi-sanity, {name}: {} passed, {} failed, {} skipped as not advertised, {} switched off in the suite",
+        "csi-sanity, {name}: {} ran, {} passed, {} failed, {} skipped as not advertised, {} switched off in the suite",
+        counts.passed + counts.failed,
         counts.passed,
         counts.failed,
         counts.skipped.len(),

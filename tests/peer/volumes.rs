@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::shared::{STORAGE_TOOLS, Shared, assert_is_the_image};
 use crate::support::plugin::{Kubelet, Plugin, Wish, inline_handle};
 use crate::support::scratch::mounts_below;
+use crate::support::tool::Tool;
 
 /// Decision by decision: the peer's mount returns our path, its unmount leaves our mount and the data.
 fn peers_respect_a_volume(program: &str) {
@@ -86,15 +87,17 @@ fn containers_storage_1_65_neither_hides_a_volume_nor_mounts_it_twice() {
     peers_respect_a_volume(STORAGE_TOOLS[1]);
 }
 
-#[test]
-fn a_volume_of_an_image_that_podman_pulled_is_published() {
-    let shared = Shared::new();
-    shared
-        .podman(&["pull", "--quiet", "--tls-verify=false", &shared.reference])
-        .ok();
+/// A volume of the image that `pull` has brought to the store is published, and keeps it from being removed by `remove`.
+fn a_peers_image_is_published(
+    program: &str,
+    shared: &Shared,
+    pull: Tool,
+    remove: fn(&Shared) -> Tool,
+) {
+    pull.ok();
     let plugin = Plugin::start(&shared.settings);
     let kubelet = Kubelet::connect(&shared.settings.socket);
-    let volume = inline_handle("podman");
+    let volume = inline_handle(program);
     let wish = Wish::inline(
         &volume,
         &shared.settings.target("pod", "data"),
@@ -103,11 +106,41 @@ fn a_volume_of_an_image_that_podman_pulled_is_published() {
     .with("pullPolicy", "Never");
     kubelet.publish(&wish).unwrap();
     assert_is_the_image(&wish.target);
-    // While the volume is there Podman does not remove the image.
-    let refused = shared.podman(&["rmi", &shared.reference]).output();
+    // While the volume is there nobody removes the image.
+    let refused = remove(shared).output();
     assert_ne!(refused.code, 0, "the volume uses it: {refused}");
+    assert_is_the_image(&wish.target);
     kubelet.unpublish(&volume, &wish.target).unwrap();
-    shared.podman(&["rmi", &shared.reference]).ok();
+    remove(shared).ok();
     assert_eq!(plugin.stop(), 0);
     shared.assert_empty();
+}
+
+#[test]
+fn a_volume_of_an_image_that_podman_pulled_is_published() {
+    let shared = Shared::new();
+    let pull = shared.podman(&["pull", "--quiet", "--tls-verify=false", &shared.reference]);
+    a_peers_image_is_published("podman", &shared, pull, |shared| {
+        shared.podman(&["rmi", &shared.reference])
+    });
+}
+
+#[test]
+fn a_volume_of_an_image_that_buildah_pulled_is_published() {
+    let shared = Shared::new();
+    let pull = shared.buildah(&["pull", "--quiet", "--tls-verify=false", &shared.reference]);
+    a_peers_image_is_published("buildah", &shared, pull, |shared| {
+        shared.buildah(&["rmi", &shared.reference])
+    });
+}
+
+#[test]
+fn a_volume_of_an_image_that_skopeo_copied_is_published() {
+    let shared = Shared::new();
+    let place = shared.skopeo_reference(&shared.reference);
+    let from = format!("docker://{}", shared.reference);
+    let copy = shared.skopeo(&["copy", "--quiet", "--src-tls-verify=false", &from, &place]);
+    a_peers_image_is_published("skopeo", &shared, copy, |shared| {
+        shared.skopeo(&["delete", &shared.skopeo_reference(&shared.reference)])
+    });
 }
