@@ -6,10 +6,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountFlags};
 
-use super::{Flags, attach, enter_private_namespace, open_path, open_root};
+use super::{Flags, attach, enter_private_namespace, open_path, open_root, unmount};
 use crate::sys::{Dir, Error, fault};
 
 /// An overlay to be mounted.
@@ -33,7 +34,8 @@ const MAX_VALUE: usize = 256;
 /// Mounts an overlay at `target`, which must be a directory.
 ///
 /// # Errors
-/// When a layer is missing or the kernel refuses; nothing is then mounted. The kernel's own words are in the error where
+/// When a layer is missing or the kernel refuses, or would mount read-only what shall be written for want of room; nothing
+/// is then mounted. The kernel's own words are in the error where
 /// it gives any.
 pub fn overlay(overlay: &Overlay, target: &Path) -> Result<(), Error> {
     match detached_overlay(overlay) {
@@ -149,10 +151,28 @@ fn configure(context: &OwnedFd, overlay: &Overlay) -> Result<OwnedFd, Failure> {
     }
     fault::change("fsconfig", || Ok(mount::fsconfig_create(context)?))?;
     let attributes = overlay.flags.attributes();
-    Ok(fault::change("fsmount", || {
+    let tree = fault::change("fsmount", || {
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         Ok(mount::fsmount(context, flags, attributes)?)
-    })?)
+    })?;
+    let flags = rustix::fs::fstatvfs(&tree).map_err(io::Error::from)?.f_flag;
+    refuse_read_only(overlay, flags)?;
+    Ok(tree)
+}
+
+/// The kernel mounts an overlay read-only when it can't make what it needs in the work directory, as on a full disk, and
+/// says so in its own log alone. Fails as the making does.
+fn refuse_read_only(overlay: &Overlay, flags: StatVfsMountFlags) -> io::Result<()> {
+    let Some((_, work)) = &overlay.upper else {
+        return Ok(());
+    };
+    if overlay.flags.read_only || !flags.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
+    let trial = work.join("trial");
+    fault::change("mkdir", || Ok(rustix::fs::mkdir(&trial, Mode::RWXU)?))?;
+    fault::change("rmdir", || Ok(rustix::fs::rmdir(&trial)?))?;
+    Err(Errno::ROFS.into())
 }
 
 /// An unknown key and an unusable layer are the same error: asks with a layer that can be used.
@@ -241,7 +261,14 @@ fn overlay_in_one(overlay: &Overlay, target: &Path) -> Result<(), Error> {
             )?)
         })
     })
-    .map_err(fail)
+    .map_err(fail)?;
+    let flags = rustix::fs::statvfs(target)
+        .map_err(|errno| fail(errno.into()))?
+        .f_flag;
+    refuse_read_only(overlay, flags).map_err(|error| match unmount(target) {
+        Ok(_) => fail(error),
+        Err(stays) => stays,
+    })
 }
 
 /// Runs `call` in a thread whose working directory is `directory`.
