@@ -33,7 +33,7 @@ fn statistics_are_those_of_the_pool_at_every_target() {
         &disk.settings.target("one", "data"),
         None,
     );
-    first.mode = Mode::MultiNodeMultiWriter;
+    first.mode = Mode::SingleNodeMultiWriter;
     disk.kubelet.publish(&first).unwrap();
     let second = Wish {
         target: disk.settings.target("two", "data"),

@@ -40,12 +40,30 @@ impl Standing {
         Self(found)
     }
 
+    /// The records and mounts alone, without what no record points at: that is garbage, which goes by itself.
+    pub fn recorded(settings: &Settings) -> Self {
+        let all = Self::of(settings).0.into_iter();
+        Self(all.filter(|line| line.contains(' ')).collect())
+    }
+
+    /// Whether there is a record of this ID.
+    pub fn has_record(&self, id: &str) -> bool {
+        let id = format!("{id:?}");
+        self.0.iter().any(|line| line.contains(&id))
+    }
+
     /// Fails unless all is as it was, or becomes so soon: some of what was made is removed behind the answer.
     #[track_caller]
     pub fn assert_kept(&self, settings: &Settings) {
+        self.assert_like(settings, Self::of);
+    }
+
+    /// The same for what `look` sees.
+    #[track_caller]
+    pub fn assert_like(&self, settings: &Settings, look: fn(&Settings) -> Self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let now = Self::of(settings);
+            let now = look(settings);
             if now == *self {
                 return;
             }

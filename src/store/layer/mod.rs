@@ -233,6 +233,8 @@ impl Transaction<'_> {
         }
         self.check_layer_names(&record.names)?;
         let dir = staged.dir()?;
+        // Noted before it is done, side files and all: undoing what was not done finds nothing and does nothing.
+        self.note_adopted(&record.id);
         self.adopt_side_files(staged, &record, &dir)?;
         // What an earlier layer of this ID left mounted would otherwise be taken for this one.
         if let Some(mount) = self.mounts()?.find_id(&record.id)? {
@@ -256,8 +258,6 @@ impl Transaction<'_> {
             true => IMAGE_LAYERS,
             false => file,
         };
-        // Noted before it is done: undoing what was not done finds nothing and does nothing.
-        self.note_adopted(&record.id);
         self.store.driver.adopt(&dir, CONTENTS, &record.id)?;
         let id = record.id.clone();
         self.layers().put(record, file)?;
