@@ -138,7 +138,8 @@ fn is_use(code: &str) -> bool {
         let end = rest.strip_prefix('(').and_then(|_| rest.find(')'));
         rest[end.map_or(0, |end| end + 1)..].trim_start()
     });
-    visible.starts_with("use ")
+    // A line of prose in a literal may begin so.
+    visible.starts_with("use ") && code.ends_with([';', '{'])
 }
 
 /// The name of a module whose body begins here.
@@ -383,7 +384,7 @@ fn what_breaks_a_wall_is_found() {
         ("store::layer", "use crate::oci::Puller;"),
         ("store::layer", "use super::super::oci::Puller;"),
         ("store::layer", "    let a = super::super::node::chain(b);"),
-        ("store", "use crate::{sys, node::{chain, csi}};"),
+        ("store", "use crate::{sys, node::{chain}};"),
         ("store", "use super::{\n    archive,\n    cli,\n};"),
         ("node::csi::node", "use crate::store::Store;"),
         ("node::csi::node", "use super::super::super::oci;"),

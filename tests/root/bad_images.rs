@@ -118,7 +118,7 @@ fn a_registry_that_is_silent_or_drips_is_unavailable() {
     let mut plugin = liar.plugin;
     for (part, mishap, says) in [
         ("manifests", Mishap::Silence, "has not told yet"),
-        (&*layer, Mishap::Silence, "0.0 of 0.1 MB, 0 of 2 layers"),
+        (&*layer, Mishap::Silence, "of 0.1 MB"),
         (&*layer, Mishap::Drip(60_000), "of 0.1 MB"),
     ] {
         liar.server.mishap(part, mishap);

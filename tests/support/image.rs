@@ -16,6 +16,8 @@ pub enum Compression {
     #[default]
     Gzip,
     Zstd,
+    /// With a window of 64 MiB.
+    ZstdLong,
 }
 
 /// A layer in the making: a tar stream.
@@ -154,7 +156,7 @@ impl Format {
         match compression {
             Compression::None => stem.to_owned(),
             Compression::Gzip => format!("{stem}{joint}gzip"),
-            Compression::Zstd => format!("{stem}{joint}zstd"),
+            Compression::Zstd | Compression::ZstdLong => format!("{stem}{joint}zstd"),
         }
     }
 }
@@ -187,6 +189,12 @@ pub fn assemble(format: Format, platform: &str, layers: &[Layer]) -> Assembled {
             }
             Compression::Zstd => {
                 zstd::encode_all(tar.as_slice(), 1).expect("memory takes everything")
+            }
+            Compression::ZstdLong => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("memory");
+                encoder.window_log(26).expect("a window");
+                encoder.write_all(&tar).expect("memory takes everything");
+                encoder.finish().expect("memory takes everything")
             }
         };
         let digest = digest(&bytes);

@@ -9,7 +9,7 @@ use strata::oci::manifest::Descriptor;
 use strata::oci::pull::{Limits, Policy, Progress, PullerOptions, Trouble};
 use strata::store::{Kind, NewLayer, Store};
 
-use super::image::{self, Layer};
+use super::image::{self, Compression, Layer};
 use super::{World, digest, listening, request, three_layers};
 
 #[test]
@@ -373,5 +373,25 @@ fn limits_hold() {
         let layout = world.folder.path().join("web");
         image::write_layout(&layout, "x", &three_layers());
         world.assert_fails(&format!("oci:{}", layout.display()), trouble);
+    }
+}
+
+/// One at a time, whatever the number of lanes; and all of them in the end.
+#[test]
+fn layers_that_need_much_memory_wait_for_each_other_and_come() {
+    for driver in ["vfs", "overlay"] {
+        let world = World::new(driver);
+        let layout = world.folder.path().join("long");
+        let layers: Vec<_> = (0..6)
+            .map(|number| {
+                Layer::new()
+                    .compression(Compression::ZstdLong)
+                    .file(&format!("file-{number}"), vec![number; 2 << 20])
+            })
+            .collect();
+        let built = image::write_layout(&layout, "x", &layers);
+        let pulled = world.pull(&format!("oci:{}:x", layout.display())).unwrap();
+        assert_eq!(pulled.image_id, built.id);
+        assert_eq!(pulled.layers_fetched, layers.len());
     }
 }
