@@ -335,11 +335,11 @@ fn a_pod_that_takes_every_freed_byte_at_once_stops_no_delete() {
     assert!(disk.scratch.path().exists());
 }
 
-/// Too few inodes, or too few bytes, from none to as many as it takes: whatever call it is that fails.
-fn amounts() -> impl Iterator<Item = (u32, u64)> {
-    let inodes = (0..=24).map(|inodes| (inodes, 1 << 20));
-    let bytes = (0..=48).map(|blocks| (64, blocks << 10));
-    inodes.chain(bytes)
+/// Too few inodes, or too few bytes, from none to as many as it takes for so many layers: whatever call it is that fails.
+fn amounts(layers: u32) -> impl Iterator<Item = (u32, u64)> {
+    let inodes = (0..=20 * layers).map(|inodes| (inodes, 1 << 20));
+    let blocks = (0..=32).map(move |number| u64::from(number * layers * 2));
+    inodes.chain(blocks.map(|blocks| (96, blocks << 10)))
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_publish_that_runs_out_of_room_at_any_call_is_refused_and_leaves_nothing() {
     let writer = disk.publish("writer");
     let mut filler = Filler::new(&writer.target.join("full"));
     let mut done = Vec::new();
-    for (inodes, bytes) in amounts() {
+    for (inodes, bytes) in amounts(1) {
         let name = format!("pod-{inodes}-{bytes}");
         let target = disk.settings.target(&name, "data");
         let wish = Wish::inline(&inline_handle(&name), &target, None);
@@ -377,7 +377,7 @@ fn a_pull_that_runs_out_of_room_at_any_call_is_refused_and_leaves_nothing() {
     let writer = disk.publish("writer");
     let mut filler = Filler::new(&writer.target.join("full"));
     let mut done = Vec::new();
-    for (inodes, bytes) in amounts() {
+    for (inodes, bytes) in amounts(3) {
         let name = format!("pod-{inodes}-{bytes}");
         let target = disk.settings.target(&name, "data");
         let wish = Wish::inline(&inline_handle(&name), &target, Some(&reference));
