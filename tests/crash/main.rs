@@ -24,6 +24,7 @@ mod commands;
 mod commit;
 mod counting;
 mod cycle;
+mod full_disk;
 mod leftovers;
 mod points;
 mod scene;
@@ -31,6 +32,7 @@ mod script;
 mod trace;
 mod trial;
 
+use full_disk::Life;
 use points::Points;
 use script::Step;
 use trial::Share;
@@ -97,6 +99,24 @@ fn an_image_brought_from_another_store_survives_a_kill_at_every_point() {
         Points::EveryOfOneLane,
         &[Step::PublishBringing, Step::Write, Step::Unpublish],
     );
+}
+
+/// No space for an inline volume, at each call that needs some.
+#[test]
+fn an_inline_volume_survives_a_full_disk_at_every_call() {
+    full_disk::run("inline", Life::Inline);
+}
+
+/// The same with the pull of its image.
+#[test]
+fn a_pull_survives_a_full_disk_at_every_call() {
+    full_disk::run("pull", Life::Pulling);
+}
+
+/// The same with a claim's volume, from its creation to its deletion.
+#[test]
+fn a_created_volume_survives_a_full_disk_at_every_call() {
+    full_disk::run("created", Life::Claim);
 }
 
 /// The suite itself is tried: without the deletion of what a dead plugin has left half deleted, points fail.

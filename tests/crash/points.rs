@@ -28,20 +28,20 @@ pub enum Points {
 
 /// What all runs of a scenario share.
 #[derive(Debug)]
-struct Scene {
+pub struct Scene {
     registry: Registry,
-    reference: String,
-    built: Built,
-    template: std::path::PathBuf,
+    pub reference: String,
+    pub built: Built,
+    pub template: std::path::PathBuf,
     arguments: Vec<String>,
     storage_options: Vec<String>,
     /// Of all plugins, those that take the place of a dead one too.
     environment: Vec<(String, String)>,
-    scratch: Scratch,
+    pub scratch: Scratch,
 }
 
 impl Scene {
-    fn new(name: &str, points: Points, steps: &[Step]) -> Self {
+    pub fn new(name: &str, points: Points, steps: &[Step]) -> Self {
         tool::require_root();
         let scratch = Scratch::new("crash");
         let layout = scratch.path().join("layout");
@@ -126,7 +126,7 @@ fn pull(folder: &Path, reference: &str) -> Settings {
     settings
 }
 
-fn binary() -> std::path::PathBuf {
+pub fn binary() -> std::path::PathBuf {
     super::support::plugin::binary(env!("CARGO_BIN_EXE_strata"))
 }
 

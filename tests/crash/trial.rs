@@ -151,7 +151,7 @@ pub fn run(storage_driver: &str, [killed, failed, disturbed]: [Share; 3]) {
 }
 
 /// Does something for each number below `count`, three at a time; what came of each.
-fn in_lanes<T: Send>(count: usize, act: impl Fn(&str, usize) -> T + Sync) -> Vec<(usize, T)> {
+pub fn in_lanes<T: Send>(count: usize, act: impl Fn(&str, usize) -> T + Sync) -> Vec<(usize, T)> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for lane in 0..3 {
