@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::shared::binary;
 use crate::support::image::Layer;
@@ -25,17 +25,14 @@ fn the_blob_of_an_additional_layer_store_is_the_difference() {
     fs::write(place.join("info"), r#"{"id":"","compression":2}"#).unwrap();
 
     let option = format!("overlay.additionallayerstore={}", scratch.text("layers"));
-    let [strata, peer] = [binary(), tool::find("containers-storage-newest")].map(|program| {
-        let (graph, run) = (scratch.text("graph"), scratch.text("run"));
-        let option = option.clone();
-        move |arguments: &[&str]| {
-            Tool::at(&program)
-                .args(["-g", &graph, "-R", &run, "-s", "overlay"])
-                .args(["--storage-opt", &option])
-                .args(arguments)
-                .ok()
-        }
-    });
+    let run = |program: &Path, arguments: &[&str]| {
+        Tool::at(program)
+            .args(["-g", &scratch.text("graph"), "-R", &scratch.text("run")])
+            .args(["-s", "overlay", "--storage-opt", &option])
+            .args(arguments)
+            .ok()
+    };
+    let strata = |arguments: &[&str]| run(&binary(), arguments);
     strata(&["create-layer", "-i", "lazy"]);
     // What a peer does that pulls such a layer.
     let layer = scratch.path().join("graph/overlay/lazy");
@@ -44,9 +41,11 @@ fn the_blob_of_an_additional_layer_store_is_the_difference() {
     fs::write(layer.join("additionallayer"), place.to_str().unwrap()).unwrap();
     strata(&["create-layer", "-i", "top", "lazy"]);
 
-    let programs: [(&str, &dyn Fn(&[&str]) -> tool::Ran); 2] =
-        [("Strata", &strata), ("the peer", &peer)];
-    for (who, run) in programs {
+    for program in [binary(), tool::find("containers-storage-newest")] {
+        let (run, who) = (
+            |arguments: &[&str]| run(&program, arguments),
+            program.display(),
+        );
         assert!(run(&["diff", "-u", "lazy"]).stdout == archive, "{who}");
         assert!(run(&["diff", "lazy"]).stdout == archive, "{who}");
         assert!(run(&["diff", "-c", "lazy"]).stdout == blob, "{who}");
