@@ -79,3 +79,22 @@ pub(super) fn move_file(from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(
     }
     Ok(renamed?)
 }
+
+/// The same of a folder, which is copied beside `to` first, in `staging`.
+pub(super) fn move_folder(
+    from: &Dir,
+    name: &str,
+    to: &Dir,
+    new: &str,
+    staging: &Staging,
+) -> Result<(), Error> {
+    match from.rename(name, to, new) {
+        Err(error) if error.errno() == Some(Errno::XDEV.raw_os_error()) => {}
+        result => return Ok(result?),
+    }
+    let entry = staging.entry()?;
+    let copy = entry.create_dir()?;
+    sys::tree::copy(&from.open_dir(name)?, &copy)?;
+    copy.sync_file_system()?;
+    Ok(entry.folder().rename_new(entry.name(), to, new)?)
+}

@@ -12,7 +12,7 @@ use crate::archive::compression;
 use crate::archive::unpack::{self, Whiteouts};
 use crate::digest::{Algorithm, HashingReader};
 use crate::store::id_map::{IdMap, Wanted, WantedMaps};
-use crate::store::layer::stage::{DATA, RECIPE};
+use crate::store::layer::stage::RECIPE;
 use crate::store::staging::Entry;
 use crate::store::transaction::Scope;
 use crate::store::{
@@ -99,7 +99,7 @@ impl Store {
         let name = format!("{prefix}/record.json");
         let record: LayerRecord = json(&members.small(&name)?, &name)?;
         let is_present = is_present(&record, Kind::Layer, self.layers()?.find_id(&record.id))?;
-        let data = self.import_directory(members, &prefix, is_present)?;
+        let data = self.import_directory(members, &prefix, is_present, self.0.layers.dir())?;
         let mut stream =
             HashingReader::new(members.stream(&format!("{prefix}/diff")), Algorithm::Sha256);
         let staged = if is_present {
@@ -109,6 +109,8 @@ impl Store {
             let parent = Some(record.parent.as_str()).filter(|parent| !parent.is_empty());
             let options = StageOptions {
                 diff_id: record.diff_digest.clone(),
+                // What has no digest is written to: in a split store it is not among what images have.
+                read_write: record.diff_digest.is_none(),
                 mappings: WantedMaps {
                     uids: wanted(&record.uid_map),
                     gids: wanted(&record.gid_map),
@@ -139,16 +141,16 @@ impl Store {
             // It will change, and then a recipe of what it was would be wrong.
             dir.remove_file_if_found(RECIPE)?;
         }
-        if let Some(data) = data {
-            dir.create_dir(DATA, 0o700)?;
-            dir.exchange(DATA, data.folder(), data.name())?;
-        }
         staged.measured = None;
         staged.original = Some(Arc::new(record.clone()));
         self.sync_contents()?;
         self.write(Scope::LAYERS, move |transaction| {
             transaction.require_durable();
-            transaction.adopt_layer(&staged, record, 0).map(drop)
+            let layer = transaction.adopt_layer(&staged, record, 0)?;
+            match &data {
+                Some(data) => transaction.adopt_directory(data, Kind::Layer, &layer.id),
+                None => Ok(()),
+            }
         })?;
         Ok(true)
     }
@@ -162,7 +164,7 @@ impl Store {
         let name = format!("{prefix}/record.json");
         let record: ImageRecord = json(&members.small(&name)?, &name)?;
         let is_present = is_present(&record, Kind::Image, self.images()?.find_id(&record.id))?;
-        let files = self.import_directory(members, &prefix, is_present)?;
+        let files = self.import_directory(members, &prefix, is_present, self.0.images.dir())?;
         if is_present {
             return Ok(false);
         }
@@ -196,7 +198,8 @@ impl Store {
         let record: ContainerRecord = json(&members.small(&name)?, &name)?;
         let found = self.containers()?.find_id(&record.id);
         let is_present = is_present(&record, Kind::Container, found)?;
-        let files = self.import_directory(members, &prefix, is_present)?;
+        let home = self.0.containers.dir();
+        let files = self.import_directory(members, &prefix, is_present, home)?;
         if is_present {
             return Ok(false);
         }
@@ -222,12 +225,13 @@ impl Store {
         Ok(true)
     }
 
-    /// Unpacks the directory of an object, if the backup has one, or reads over it.
+    /// Unpacks the directory of an object, if the backup has one, or reads over it. It will be moved to `home`.
     fn import_directory<R: Read>(
         &self,
         members: &mut Members<R>,
         prefix: &str,
         is_present: bool,
+        home: &Dir,
     ) -> Result<Option<Entry>, BackupError> {
         let prefix = format!("{prefix}/directory");
         if members.peek()? != format!("{prefix}.0") {
@@ -238,7 +242,8 @@ impl Store {
             io::copy(&mut stream, &mut io::sink()).map_err(BackupError::Decode)?;
             return Ok(None);
         }
-        let entry = self.0.staging.entry().map_err(Error::from)?;
+        let staging = self.0.staging_beside(home);
+        let entry = staging.entry().map_err(Error::from)?;
         let dir: Dir = entry.create_dir()?;
         let options = unpack::Options::new(Whiteouts::Apply);
         unpack::unpack(

@@ -14,7 +14,7 @@ use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
 use super::id_map::{IdMappings, WantedMaps};
-use super::image_root::{IMAGE_LAYERS, move_file};
+use super::image_root::{IMAGE_LAYERS, move_file, move_folder};
 use super::naming;
 use super::time::Time;
 use super::transaction::{Scope, Transaction};
@@ -280,7 +280,7 @@ impl Transaction<'_> {
         } else if staged.original.is_some() {
             // What a crash left of an earlier layer of this ID must not be taken for this one's.
             if dir.stat(RECIPE)?.is_some() {
-                dir.rename(RECIPE, home, recipe)?;
+                move_file(dir, RECIPE, home, &recipe)?;
             } else {
                 home.remove_file_if_found(recipe)?;
             }
@@ -289,7 +289,7 @@ impl Transaction<'_> {
                 self.throw_away(old);
             }
             if dir.stat(DATA)?.is_some() {
-                dir.rename(DATA, home, &record.id)?;
+                move_folder(dir, DATA, home, &record.id, &self.store.staging)?;
             }
         }
         Ok(())

@@ -229,3 +229,48 @@ fn one_root_can_not_be_both() {
     let error = Store::open(config).unwrap_err().to_string();
     assert!(error.contains("a split store has two"), "{error}");
 }
+
+#[test]
+fn a_backup_is_split_where_it_comes_to() {
+    let from = Split::new();
+    let store = from.open(None);
+    let base = image_layer(&store, None, "file");
+    store
+        .set_big_data(
+            Kind::Layer,
+            &base,
+            BigDataItem::new("key", b"of it".to_vec()),
+        )
+        .unwrap();
+    let id = image(&store, "a", &base);
+    let container = store
+        .create_container(NewContainer {
+            image: Some("a".into()),
+            ..NewContainer::default()
+        })
+        .unwrap();
+    let mut backup = Vec::new();
+    store.export(&mut backup).unwrap();
+
+    let place = Split::new();
+    let store = place.split();
+    store.import(&backup[..]).unwrap();
+    assert!(place.in_images("vfs/dir").join(&base).exists());
+    assert!(
+        place
+            .in_images("vfs-images")
+            .join(&id)
+            .join("note")
+            .exists()
+    );
+    // A layer of the images' root could not be written to.
+    assert!(place.in_graph("vfs/dir").join(&container.layer).exists());
+    assert_eq!(store.big_data(Kind::Layer, &base, "key").unwrap(), b"of it");
+    let mut tar = Vec::new();
+    store
+        .diff(&base, None, Some(Compression::None), &mut tar)
+        .unwrap();
+    assert_eq!(tar, archive("file"));
+    let again = store.import(&backup[..]).unwrap();
+    assert_eq!((again.new.layers, again.present.layers), (0, 2));
+}
