@@ -106,6 +106,27 @@ mod tests {
     }
 
     #[test]
+    fn json_is_refused_by_what_writes_a_stream_or_serves_alone() {
+        let without: Vec<_> = all()
+            .filter(|command| !command.all_flags().any(|flag| flag.name == "json"))
+            .map(|command| command.name)
+            .collect();
+        let known = [
+            "get-layer-data",
+            "get-image-data",
+            "get-container-data",
+            "diff",
+            "unshare",
+            "node",
+            "uninstall-check",
+            "completion",
+            "man",
+            "help",
+        ];
+        assert_eq!(without, known);
+    }
+
+    #[test]
     fn no_name_flag_or_letter_is_there_twice() {
         let mut names = BTreeSet::new();
         for command in all() {

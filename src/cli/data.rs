@@ -32,11 +32,11 @@ pub(super) const COMMANDS: &[Definition] = &[
     Definition::peer(
         "set-layer-data",
         "Set a data item of a layer",
-        Run::InStore(|store, given, _| set(Kind::Layer, store, given)),
+        Run::InStore(|store, given, output| set(Kind::Layer, store, given, output)),
     )
     .alias(&["setlayerdata"])
     .operands("layerNameOrID dataName", 2, 2)
-    .flags(&[input::FILE]),
+    .flags(&[input::FILE, output::JSON]),
     Definition::peer(
         "list-image-data",
         "List data items of an image",
@@ -72,11 +72,11 @@ pub(super) const COMMANDS: &[Definition] = &[
     Definition::peer(
         "set-image-data",
         "Set a data item of an image",
-        Run::InStore(|store, given, _| set(Kind::Image, store, given)),
+        Run::InStore(|store, given, output| set(Kind::Image, store, given, output)),
     )
     .alias(&["setimagedata"])
     .operands("imageNameOrID dataName", 2, 2)
-    .flags(&[input::FILE]),
+    .flags(&[input::FILE, output::JSON]),
     Definition::peer(
         "get-image-dir",
         "Find the data directory of an image",
@@ -134,11 +134,11 @@ pub(super) const COMMANDS: &[Definition] = &[
     Definition::peer(
         "set-container-data",
         "Set a data item of a container",
-        Run::InStore(|store, given, _| set(Kind::Container, store, given)),
+        Run::InStore(|store, given, output| set(Kind::Container, store, given, output)),
     )
     .alias(&["setcontainerdata"])
     .operands("containerNameOrID dataName", 2, 2)
-    .flags(&[input::FILE]),
+    .flags(&[input::FILE, output::JSON]),
     Definition::peer(
         "get-container-dir",
         "Find the data directory of a container",
@@ -246,12 +246,12 @@ fn digest(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outc
 }
 
 /// `set-…-data`.
-fn set(kind: Kind, store: &Store, given: &Given) -> Outcome {
+fn set(kind: Kind, store: &Store, given: &Given, output: &mut Output) -> Outcome {
     let item = BigDataItem::new(given.operand(1), input::read(given)?);
     store
         .set_big_data(kind, given.operand(0), item)
         .map_err(fail(kind, given))?;
-    Ok(0)
+    output::print_nothing(given, output)
 }
 
 /// `get-…-dir` and `get-…-run-dir`.

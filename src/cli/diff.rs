@@ -37,7 +37,8 @@ pub(super) const COMMANDS: &[Definition] = &[
         Run::InStore(size),
     )
     .alias(&["diff-size"])
-    .operands("layerNameOrID [referenceLayerNameOrID]", 1, 2),
+    .operands("layerNameOrID [referenceLayerNameOrID]", 1, 2)
+    .flags(&[output::JSON]),
     Definition::peer(
         "diff",
         "Write what differs between two layers as a tar archive",
@@ -52,13 +53,14 @@ pub(super) const COMMANDS: &[Definition] = &[
     )
     .alias(&["apply-diff"])
     .operands("layerNameOrID", 1, 1)
-    .flags(&[input::FILE]),
+    .flags(&[input::FILE, output::JSON]),
     Definition::peer(
         "applydiff-using-staging-dir",
         "Make what is in a directory the contents of a layer",
         Run::InStore(apply_directory),
     )
-    .operands("layerNameOrID directory", 2, 2),
+    .operands("layerNameOrID directory", 2, 2)
+    .flags(&[output::JSON]),
 ];
 
 /// The compression that was asked for; by default the one that the layer came in.
@@ -96,7 +98,9 @@ fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome {
 
 /// `diffsize`.
 fn size(store: &Store, given: &Given, output: &mut Output) -> Outcome {
-    output.line(store.diff_size(given.operand(0), given.find_operand(1))?)?;
+    let size = store.diff_size(given.operand(0), given.find_operand(1))?;
+    // A number is the same in JSON.
+    output.line(size)?;
     Ok(0)
 }
 
@@ -147,13 +151,13 @@ fn changes(store: &Store, given: &Given, output: &mut Output) -> Outcome {
 }
 
 /// `applydiff`.
-fn apply(store: &Store, given: &Given, _: &mut Output) -> Outcome {
+fn apply(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     store.apply_diff(given.operand(0), input::open(given)?)?;
-    Ok(0)
+    output::print_nothing(given, output)
 }
 
 /// `applydiff-using-staging-dir`.
-fn apply_directory(store: &Store, given: &Given, _: &mut Output) -> Outcome {
+fn apply_directory(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     store.replace_contents(given.operand(0), &Dir::open(given.operand(1))?)?;
-    Ok(0)
+    output::print_nothing(given, output)
 }

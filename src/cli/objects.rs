@@ -98,7 +98,7 @@ pub(super) const COMMANDS: &[Definition] = &[
     )
     .alias(&["setmetadata"])
     .operands("layerOrImageOrContainerNameOrID", 1, 1)
-    .flags(&[input::METADATA]),
+    .flags(&[input::METADATA, output::JSON]),
 ];
 
 /// The records of what was found.
@@ -214,12 +214,12 @@ fn metadata(store: &Store, given: &Given, output: &mut Output) -> Outcome {
 }
 
 /// `set-metadata`.
-fn set_metadata(store: &Store, given: &Given, _: &mut Output) -> Outcome {
+fn set_metadata(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     if given.filled("metadata").is_none() && given.filled("metadata-file").is_none() {
         return Err(Failure::new("no new metadata provided"));
     }
     store.set_metadata(given.operand(0), &input::metadata(given)?)?;
-    Ok(0)
+    output::print_nothing(given, output)
 }
 
 /// `exists`: prints whether anything has the key; the exit code also looks at the kind asked for. A kind that tells

@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, Stderr, Stdout, Write};
 use serde::Serialize;
 
 use super::definition::Flag;
-use super::failure::Failure;
+use super::failure::{Failure, Outcome};
+use super::grammar::Given;
 use crate::sys::{self, File};
 
 /// The flag that asks for JSON.
@@ -117,6 +118,17 @@ impl Default for Output {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What a command says that has nothing to tell: nothing, or the JSON that says so in the peer.
+///
+/// # Errors
+/// When stdout can't be written.
+pub fn print_nothing(given: &Given, output: &mut Output) -> Outcome {
+    if given.has("json") {
+        output.json("")?;
+    }
+    Ok(0)
 }
 
 /// Compact JSON with Go's escapes: `<`, `>`, `&` and the two Unicode line ends are escaped too.

@@ -64,12 +64,7 @@ fn print_pairs(pairs: &[(String, String)], given: &Given, output: &mut Output) -
 /// `shutdown`, `wipe`, `gc`: nothing, or a JSON that says little.
 fn finish(command: &str, result: Result<(), Error>, given: &Given, output: &mut Output) -> Outcome {
     match result {
-        Ok(()) => {
-            if given.has("json") {
-                output.json("")?;
-            }
-            Ok(0)
-        }
+        Ok(()) => output::print_nothing(given, output),
         Err(error) => {
             if given.has("json") {
                 // Go's errors have no fields that would be printed.

@@ -66,9 +66,9 @@ fn a_bad_flag_after_the_command_is_125_with_two_lines() {
             "diff",
         ),
         (
-            &["set-metadata", "-j"],
+            &["get-image-data", "-j"],
             "flag provided but not defined: -j",
-            "set-metadata",
+            "get-image-data",
         ),
     ];
     for (arguments, text, command) in cases {

@@ -21,8 +21,11 @@ pub(super) const TRIED_ELSEWHERE: [&str; 4] = [
 ];
 
 /// Where the peer prints text alone.
-pub(super) const ONLY_OURS_HAS_JSON: [&str; 9] = [
+pub(super) const ONLY_OURS_HAS_JSON: [&str; 16] = [
+    "applydiff",
+    "applydiff-using-staging-dir",
     "config",
+    "diffsize",
     "get-container-data-digest",
     "get-container-data-size",
     "get-container-dir",
@@ -31,6 +34,10 @@ pub(super) const ONLY_OURS_HAS_JSON: [&str; 9] = [
     "get-image-data-size",
     "get-image-dir",
     "get-image-run-dir",
+    "set-container-data",
+    "set-image-data",
+    "set-layer-data",
+    "set-metadata",
 ];
 
 fn peer() -> Tool {
