@@ -3,15 +3,19 @@
 //! | File | What |
 //! |---|---|
 //! | [`layout`] | the files of a layer in the home |
+//! | `layers` | finding and reading layers; what each changes |
+//! | `root` | the root directory of a layer's contents |
 //! | `elsewhere` | layers whose contents are in an additional layer store |
 //! | `lowers` | which layers lie below; healing what says so |
 //! | `mount` | from a layer to a mounted directory |
 //! | `mapping` | layers below that show other owners |
 //! | `options` | mount options, sorted |
+//! | `quota` | how much a container may write |
 //! | `probe` | what the kernel does by itself |
 //! | `program` | mounting by a program in the kernel's place |
 
 mod elsewhere;
+mod layers;
 pub mod layout;
 mod lowers;
 mod mapping;
@@ -19,23 +23,19 @@ mod mount;
 mod options;
 mod probe;
 mod program;
+mod quota;
+mod root;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::Stat;
-
 use super::{
-    Base, Below, Driver, DriverError, DriverKind, DriverOptions, Layers, MountOptions,
-    PrepareOptions, Role, Roots, Side, copy_unchanged, home, regular_file,
+    Below, Driver, DriverError, DriverKind, DriverOptions, Layers, MountOptions, PrepareOptions,
+    Role, Roots, Side, copy_unchanged, home,
 };
-use crate::archive::changes::{self, Change, Tree};
 use crate::archive::id_shift::{IdMaps, Shift};
-use crate::archive::{Whiteouts, inherit, pack, reown};
+use crate::archive::{Whiteouts, inherit, reown};
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
 use elsewhere::LayerStores;
@@ -43,9 +43,13 @@ use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, OLD_DIFF, WO
 use lowers::Chain;
 use mapping::Mapping;
 use program::MountProgram;
+use quota::Quota;
 
 /// Says whether a mount program has made the home's layers, whose marks the kernel does not know.
 const HAS_MOUNT_PROGRAM: &str = ".has-mount-program";
+
+/// The mode of everything where nobody but root of a user name space may look at it.
+const PRIVATE: u32 = 0o700;
 
 /// The driver and its home, `<graph root>/overlay`.
 #[derive(Debug)]
@@ -65,6 +69,9 @@ pub struct Overlay {
     is_rootless: bool,
     mapping: Mapping,
     program: Option<MountProgram>,
+    /// The mode of all that is unpacked.
+    force_mask: Option<u32>,
+    quota: Quota,
     layer_stores: LayerStores,
     /// Layers that this process made or healed.
     whole: Mutex<HashSet<String>>,
@@ -84,7 +91,7 @@ impl Overlay {
             None => roots.graph.try_clone()?,
         };
         let is_new = place.stat(LINKS)?.is_none();
-        let program = match options.mount_program {
+        let program = match options.mount_program.clone() {
             Some(path) => Some(MountProgram::new(
                 path,
                 roots.run_path.join("strata/views"),
@@ -97,6 +104,24 @@ impl Overlay {
                  or btrfs",
                 roots.graph_path.display()
             )));
+        }
+        let quota = match roots.is_for_images || roots.is_read_only {
+            true => Quota::default(),
+            false => Quota::open(&place, &options)?,
+        };
+        let is_rootless = sys::userns::is_rootless()?;
+        let mut force_mask = options.force_mask;
+        if force_mask.is_none()
+            && program.is_some()
+            && is_rootless
+            && sys::mount::is_on_network(&place)?
+        {
+            tracing::warn!(
+                "{} is on a network file system, where owners are not ours to give: force_mask=private is in force; \
+                 configure it to silence this",
+                roots.graph_path.display()
+            );
+            force_mask = Some(PRIVATE);
         }
         let home = roots.graph.ensure_dir("overlay", 0o700)?;
         let links = home.ensure_dir(LINKS, 0o755)?;
@@ -137,9 +162,11 @@ impl Overlay {
             skip_mount_home: options.skip_mount_home,
             ignore_chown_errors: options.ignore_chown_errors,
             max_lowers: options.max_lowers,
-            is_rootless: sys::userns::is_rootless()?,
+            is_rootless,
             mapping: Mapping::new(roots.no_id_mapped_mounts || program.is_some()),
             program,
+            force_mask,
+            quota,
             layer_stores: LayerStores::open(options.layer_stores)?,
             whole: Mutex::default(),
             chains: Mutex::default(),
@@ -167,6 +194,10 @@ impl Overlay {
         self.whole().insert(id.to_owned());
     }
 
+    fn release_quota(&self, trash: &Dir, name: &str) -> Result<(), DriverError> {
+        self.quota.release(&self.home, &trash.open_dir(name)?)
+    }
+
     fn rename(&self, from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DriverError> {
         home::rename(&self.graph_path, from, name, to, new)
     }
@@ -189,75 +220,12 @@ impl Overlay {
             .ok_or_else(|| layout::damaged(id, "its file link was not written"))
     }
 
-    /// Gives the root of a layer's contents the mode and owner that its parent's has.
-    fn inherit_root(&self, diff: &Dir, parent: &Stat) -> Result<(), DriverError> {
-        let owner = (parent.st_uid, parent.st_gid);
-        super::own(diff, owner, self.ignore_chown_errors)?;
-        Ok(diff.set_mode(parent.st_mode & 0o7777)?)
-    }
-
-    /// Whole trees compared, as a layer has to be with one that is not the next below.
-    fn changed(
-        &self,
-        layer: &Side,
-        from: Option<&Side>,
-    ) -> Result<(Dir, Vec<Change>), DriverError> {
-        let new = self.view(layer)?;
-        let old = from.map(|from| self.view(from)).transpose()?;
-        let tree = |dir, side: &Side| Tree {
-            dir,
-            id_maps: side.owners.own.clone(),
-        };
-        let old = old.as_ref().zip(from).map(|(dir, side)| tree(dir, side));
-        let changes = changes::between(old.as_ref(), &tree(&new, layer))?;
-        Ok((new, changes))
-    }
-
-    /// What a layer must be compared with; `None` when its own `diff` tells what changed.
-    fn other_than_own_diff(
-        &self,
-        layer: &Side,
-        from: &Base,
-    ) -> Result<Option<Option<Side>>, DriverError> {
-        let nearest = self.lowers(&layer.id)?.into_iter().next();
-        let is_nearest = match from {
-            Base::Below => true,
-            Base::Nothing => false,
-            Base::Layer(from) => Some(&from.id) == nearest.as_ref(),
-        };
-        if is_nearest && self.has_whole_diffs()? {
-            return Ok(None);
-        }
-        Ok(Some(match from {
-            Base::Layer(from) => Some(from.clone()),
-            Base::Nothing => None,
-            Base::Below => nearest.map(|id| Side {
-                id,
-                owners: layer.owners.below_only(),
-            }),
-        }))
-    }
-
-    /// True when a layer's `diff` alone tells what it changes; a program has marks of its own.
-    fn has_whole_diffs(&self) -> Result<bool, DriverError> {
-        let is_native = self.program.is_none();
-        Ok(is_native && probe::has_whole_diffs(&self.mount_options, self.is_rootless)?)
-    }
-
     /// True when something that this driver mounts is at `at`.
     fn is_at(&self, at: &Path) -> Result<bool, sys::Error> {
         match self.program {
             None => sys::mount::is_overlay(at),
             Some(_) => sys::mount::is_mount_point(at),
         }
-    }
-
-    /// The contents of the layers below, nearest first.
-    fn lower_contents(&self, id: &str) -> Result<Vec<Dir>, DriverError> {
-        self.lowers(id)?
-            .iter()
-            .map(|lower| self.content(lower))
-            .collect()
     }
 }
 
@@ -294,21 +262,25 @@ impl Driver for Overlay {
         parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<(), DriverError> {
+        if options.read_write && self.force_mask.is_some() && self.program.is_none() {
+            return Err(DriverError::MaskNeedsProgram);
+        }
+        // What is made in it from here on belongs to its project.
+        self.quota.limit(&self.home, at, options)?;
         at.create_dir(DIFF, 0o700)?;
-        let diff = at.open_dir(DIFF)?;
         let mut files = Vec::with_capacity(3);
+        let diff = at.open_dir(DIFF)?;
+        if self.force_mask.is_some() || parent.is_none() || options.parent_comes_later {
+            self.make_root(&diff, options.root)?;
+        }
         match parent {
             Some(parent) if !options.parent_comes_later => {
-                let (chain, root) = self.chain(parent)?;
-                self.inherit_root(&diff, &root)?;
+                let chain = self.chain(parent)?;
+                self.inherit_root(&diff, chain.root)?;
                 files.extend(write_lowers(at, &chain)?);
             }
-            Some(_) => diff.set_mode(0o555)?,
-            None => {
-                super::own(&diff, options.root, self.ignore_chown_errors)?;
-                diff.set_mode(0o555)?;
-                at.create_dir(EMPTY, 0o700)?;
-            }
+            Some(_) => {}
+            None => at.create_dir(EMPTY, 0o700)?,
         }
         at.create_dir(WORK, 0o700)?;
         at.create_dir(MERGED, 0o700)?;
@@ -354,22 +326,27 @@ impl Driver for Overlay {
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError> {
         self.prepare(at, None, options)?;
+        // What is copied is no more written by the container than what lies below others.
+        let unlimited = self.quota.lift(&self.home, at, options)?;
         let shift = Shift {
             from: template.owners.own.clone(),
             to: to.clone(),
         };
         let view = self.view(template)?;
         let copied = match role {
-            Role::Contents => reown::copy(&view, &at.open_dir(DIFF)?, &shift)?,
+            Role::Contents => reown::copy(&view, &at.open_dir(DIFF)?, &shift, self.force_mask)?,
             Role::Base => {
                 // The older generation, as peers call it: it lies below the layer's own.
                 at.create_dir(OLD_DIFF, 0o700)?;
                 let base = at.open_dir(OLD_DIFF)?;
-                let copied = reown::copy(&view, &base, &shift)?;
-                self.inherit_root(&at.open_dir(DIFF)?, &base.stat_self()?)?;
+                let copied = reown::copy(&view, &base, &shift, self.force_mask)?;
+                self.inherit_root(&at.open_dir(DIFF)?, root::meant(&base)?)?;
                 copied
             }
         };
+        if let Some(project) = unlimited {
+            self.quota.limit_what_comes(&self.home, project, options)?;
+        }
         if options.durable {
             at.sync_file_system()?;
         }
@@ -381,9 +358,9 @@ impl Driver for Overlay {
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
-        let (chain, root) = self.chain(parent)?;
+        let chain = self.chain(parent)?;
         if inherit_root {
-            self.inherit_root(&at.open_dir(DIFF)?, &root)?;
+            self.inherit_root(&at.open_dir(DIFF)?, chain.root)?;
         }
         sync_all(&write_lowers(at, &chain)?, at)
     }
@@ -393,6 +370,7 @@ impl Driver for Overlay {
             whiteouts: self.whiteouts(),
             shift: below.shift.clone(),
             ignore_chown_errors: self.ignore_chown_errors,
+            force_mask: self.force_mask,
         };
         let lowers = self.directories_below(at, below)?;
         Ok(inherit::inherit(
@@ -415,6 +393,10 @@ impl Driver for Overlay {
 
     fn ignores_chown_errors(&self) -> bool {
         self.ignore_chown_errors
+    }
+
+    fn force_mask(&self) -> Option<u32> {
+        self.force_mask
     }
 
     fn stages_without_parent(&self) -> bool {
@@ -472,6 +454,10 @@ impl Driver for Overlay {
             }
             return Err(error);
         }
+        // The layer is gone: what else a limit does is no reason to say that it is not.
+        if let Err(error) = self.release_quota(trash, name) {
+            tracing::warn!(%error, "the limit of a deleted layer stays");
+        }
         Ok(true)
     }
 
@@ -504,121 +490,6 @@ impl Driver for Overlay {
 
     fn shutdown(&self) -> Result<(), DriverError> {
         home::release(&self.graph_path, "overlay")
-    }
-}
-
-impl Layers for Overlay {
-    fn exists(&self, id: &str) -> Result<bool, DriverError> {
-        Ok(layout::is_layer_name(id) && self.home.stat(id)?.is_some())
-    }
-
-    fn list(&self) -> Result<Vec<String>, DriverError> {
-        let entries = self.home.list()?;
-        Ok(entries
-            .into_iter()
-            .filter(|entry| entry.file_type == rustix::fs::FileType::Directory)
-            .filter_map(|entry| entry.name.into_string().ok())
-            .filter(|name| layout::is_layer_name(name))
-            .collect())
-    }
-
-    fn layer(&self, id: &str) -> Result<Dir, DriverError> {
-        check(id)?;
-        for home in self.homes() {
-            if let Some(dir) = home.find_dir(id)? {
-                return Ok(dir);
-            }
-        }
-        Err(DriverError::Missing(id.to_owned()))
-    }
-
-    fn content(&self, id: &str) -> Result<Dir, DriverError> {
-        check(id)?;
-        for home in self.homes() {
-            if let Some(dir) = self.find_diff(home, id)? {
-                return Ok(dir);
-            }
-        }
-        Err(DriverError::Missing(id.to_owned()))
-    }
-
-    fn lowers(&self, id: &str) -> Result<Vec<String>, DriverError> {
-        Ok(self.lowers_of(id, &self.layer(id)?)?.ids)
-    }
-
-    fn find_blob(&self, id: &str) -> Result<Option<sys::File>, DriverError> {
-        self.find_blob_elsewhere(&self.layer(id)?)
-    }
-
-    fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
-        let path = Path::new(OsStr::from_bytes(path));
-        let first = match self.content(id)?.open_file_in_root(path) {
-            Err(error) if error.is_not_found() => error,
-            result => return regular_file(result?),
-        };
-        for lower in self.lowers(id)? {
-            match self.content(&lower)?.open_file_in_root(path) {
-                Err(error) if error.is_not_found() => {}
-                result => return regular_file(result?),
-            }
-        }
-        Err(first.into())
-    }
-
-    fn default_mount_point(&self, id: &str) -> PathBuf {
-        let home = self.read_only_mounts.as_deref();
-        home.unwrap_or(self.home.path()).join(id).join(MERGED)
-    }
-
-    fn unmount(&self, _id: &str, at: &Path) -> Result<(), DriverError> {
-        sys::mount::unmount(at)?;
-        Ok(())
-    }
-
-    fn unmount_unused(&self, id: &str, at: &Path) -> Result<(), DriverError> {
-        super::unmount_unused(id, at)
-    }
-
-    fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
-        Ok(self.is_at(at)?)
-    }
-
-    fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {
-        match self.other_than_own_diff(layer, from)? {
-            None => Ok(changes::overlay(
-                &self.content(&layer.id)?,
-                &self.lower_contents(&layer.id)?,
-            )?),
-            Some(from) => Ok(self.changed(layer, from.as_ref())?.1),
-        }
-    }
-
-    fn diff(&self, layer: &Side, from: &Base, out: &mut dyn Write) -> Result<(), DriverError> {
-        match self.other_than_own_diff(layer, from)? {
-            None => {
-                let lowers = self.lower_contents(&layer.id)?;
-                let options = pack::Options {
-                    id_maps: layer.owners.own.clone(),
-                    overlay: Some(&lowers),
-                };
-                pack::pack(&self.content(&layer.id)?, out, &options)?;
-                Ok(())
-            }
-            Some(from) => {
-                let (new, changes) = self.changed(layer, from.as_ref())?;
-                super::pack_changes(&new, layer, &changes, out)
-            }
-        }
-    }
-
-    fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError> {
-        match self.other_than_own_diff(layer, from)? {
-            None => Ok(changes::size(&self.content(&layer.id)?)?),
-            Some(from) => {
-                let (new, changes) = self.changed(layer, from.as_ref())?;
-                Ok(changes::size_of(&new, &changes)?)
-            }
-        }
     }
 }
 
