@@ -25,5 +25,6 @@ mod registries;
 mod retries;
 mod statistics;
 mod unrecorded;
+mod upgrades;
 mod volatile;
 mod volumes;
