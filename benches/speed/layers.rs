@@ -30,12 +30,13 @@ pub fn measure(extent: Extent, table: &mut Table) {
 /// A layer's archive, and a place for what it becomes.
 struct Archive<'a> {
     scratch: &'a Scratch,
+    name: &'static str,
     packed: PathBuf,
     diff_id: String,
 }
 
 /// Who takes a layer in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Who {
     Strata,
     Peer,
@@ -45,8 +46,8 @@ enum Who {
 const ALL: [Who; 3] = [Who::Strata, Who::Peer, Who::Tar];
 
 impl<'a> Archive<'a> {
-    fn make(scratch: &'a Scratch, name: &str, fill: impl FnOnce(&Path)) -> Self {
-        let root = scratch.dir(name);
+    fn make(scratch: &'a Scratch, name: &'static str, fill: impl FnOnce(&Path)) -> Self {
+        let root = scratch.dir(&format!("{name}/source"));
         fill(&root);
         let packed = scratch.path().join(format!("{name}.tgz"));
         let plain = scratch.path().join(format!("{name}.tar"));
@@ -57,7 +58,6 @@ impl<'a> Archive<'a> {
             .arg(&root)
             .arg(".")
             .ok();
-        fs::remove_dir_all(&root).unwrap();
         let diff_id = image::digest(&fs::read(&plain).unwrap());
         Tool::new("sh")
             .args(["-ec", "gzip -4 < \"$0\" > \"$1\"; rm \"$0\""])
@@ -66,18 +66,25 @@ impl<'a> Archive<'a> {
             .ok();
         Self {
             scratch,
+            name,
             packed,
             diff_id,
         }
     }
 
-    fn tool(&self, who: Who, arguments: &[&str]) -> Tool {
-        let (tool, folder) = match who {
-            Who::Strata => (Tool::at(&binary()), "ours"),
-            Who::Peer => (Tool::new("containers-storage-newest"), "theirs"),
+    /// A folder of this round. It stays to the end: for some minutes ext4 goes one by one through the inodes of files
+    /// that were deleted before it takes one for a new file, which is then several times as slow.
+    fn folder(&self, who: Who, round: usize) -> PathBuf {
+        self.scratch.dir(&format!("{}/{round}/{who:?}", self.name))
+    }
+
+    fn tool(&self, who: Who, round: usize, arguments: &[&str]) -> Tool {
+        let tool = match who {
+            Who::Strata => Tool::at(&binary()),
+            Who::Peer => Tool::new("containers-storage-newest"),
             Who::Tar => return Tool::new("tar").args(arguments),
         };
-        let folder = self.scratch.dir(folder);
+        let folder = self.folder(who, round);
         tool.arg("--graph")
             .arg(folder.join("graph"))
             .arg("--run")
@@ -87,20 +94,22 @@ impl<'a> Archive<'a> {
     }
 
     /// Takes the layer in; its ID, where it gets one.
-    fn apply(&self, who: Who) -> String {
+    fn apply(&self, who: Who, round: usize) -> String {
         let packed = self.packed.to_str().unwrap();
         if let Who::Tar = who {
-            let tree = self.scratch.dir("tree");
-            self.tool(who, &["-xzf", packed, "-C"]).arg(&tree).ok();
+            let tree = self.folder(who, round);
+            self.tool(who, round, &["-xzf", packed, "-C"])
+                .arg(&tree)
+                .ok();
             return String::new();
         }
-        self.tool(who, &["import-layer", "-f", packed])
+        self.tool(who, round, &["import-layer", "-f", packed])
             .ok()
             .last_line()
     }
 
-    fn diff(&self, who: Who, layer: &str, to: &str) {
-        self.tool(who, &["diff", "-u", "-f", to, layer]).ok();
+    fn diff(&self, who: Who, round: usize, layer: &str, to: &str) {
+        self.tool(who, round, &["diff", "-u", "-f", to, layer]).ok();
     }
 
     fn measure(&self, what: &str, extent: Extent, table: &mut Table) {
@@ -119,7 +128,7 @@ impl<'a> Archive<'a> {
                     &mut applied[number]
                 };
                 layers[number] = samples.time(|| {
-                    let layer = self.apply(ALL[number]);
+                    let layer = self.apply(ALL[number], n);
                     if !matches!(ALL[number], Who::Strata) {
                         sync(self.scratch.path());
                     }
@@ -130,19 +139,15 @@ impl<'a> Archive<'a> {
                 let number = (n + turn) % 2;
                 if n == 0 {
                     let out = self.scratch.text("diff.tar");
-                    self.diff(ALL[number], &layers[number], &out);
+                    self.diff(ALL[number], n, &layers[number], &out);
                     let found = image::digest(&fs::read(&out).unwrap());
                     assert_eq!(found, self.diff_id, "the layer comes back as it was");
                     fs::remove_file(&out).unwrap();
                     continue;
                 }
-                diffed[number].time(|| self.diff(ALL[number], &layers[number], "/dev/null"));
+                diffed[number].time(|| self.diff(ALL[number], n, &layers[number], "/dev/null"));
             }
-            for folder in ["ours", "theirs", "tree"] {
-                let folder = self.scratch.dir(folder);
-                unmount_below(&folder);
-                fs::remove_dir_all(&folder).unwrap();
-            }
+            unmount_below(self.scratch.path());
         }
         let [ours, theirs, tar] = applied.map(|samples| samples.median());
         table.add(
