@@ -1,31 +1,22 @@
 //! Making one member: the inode, then owner, mode, attributes and times, in the order in which one does not undo
 //! the other.
 
-use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::FileType;
 
+use super::attributes::{self, Target, check_owner};
+use super::filling::{self, Filling};
 use super::parents::Parent;
 use super::{Bytes, Defaults, UnpackError, Unpacker, Whiteouts, path, times};
-use crate::archive::capability;
 use crate::archive::names;
 use crate::archive::tar::{Entry, Kind, Piece};
 use crate::sys::{Dir, Error, File};
 
-/// Attributes of the process that made the archive, not of the file.
-const SKIPPED_ATTRIBUTE: &[u8] = b"security.selinux";
-
 /// After so many bytes the disk begins to write a file, so that a sync at the end of the archive has little left to do.
 const WRITEBACK: usize = 16 << 20;
-
-/// Where an attribute goes.
-enum Target<'a> {
-    File(&'a File),
-    Name(&'a Dir, &'a Path),
-}
 
 impl Defaults {
     /// Finds out by making an inode without a name, or supposes nothing.
@@ -56,7 +47,7 @@ impl Defaults {
     }
 }
 
-impl Unpacker<'_> {
+impl Unpacker<'_, '_> {
     /// The owner of a member outside of the container.
     fn host_owner(&self, entry: &Entry) -> Result<(u32, u32), UnpackError> {
         // Every member was checked to have IDs that fit.
@@ -75,16 +66,6 @@ impl Unpacker<'_> {
         Ok(Some(owner).filter(|_| !is_default))
     }
 
-    fn check_owner(&self, result: Result<(), Error>) -> Result<(), UnpackError> {
-        match result {
-            Err(error) if self.options.ignore_chown_errors => {
-                tracing::warn!(%error, "the owner of a file is not what its layer says");
-                Ok(())
-            }
-            result => Ok(result?),
-        }
-    }
-
     /// Sets the owner of a name.
     pub(super) fn own(
         &self,
@@ -93,43 +74,21 @@ impl Unpacker<'_> {
         entry: &Entry,
     ) -> Result<(), UnpackError> {
         match self.owner(parent, entry)? {
-            Some((uid, gid)) => self.check_owner(parent.dir.set_owner(name, uid, gid)),
+            Some((uid, gid)) => check_owner(self.options, parent.dir.set_owner(name, uid, gid)),
             None => Ok(()),
         }
     }
 
     fn attributes(&mut self, target: &Target<'_>, entry: &Entry) -> Result<(), UnpackError> {
-        for (key, value) in &entry.attributes {
-            if key == SKIPPED_ATTRIBUTE || self.options.whiteouts.reserves(key) {
-                continue;
-            }
-            if key.contains(&0) || key.len() > 255 {
-                return Err(UnpackError::Forbidden {
-                    name: entry.name.clone(),
-                    reason: "the name of an extended attribute is invalid",
-                });
-            }
-            let maps = &self.options.id_maps;
-            let moved = (key == capability::KEY && !maps.is_identity())
-                .then(|| capability::shift(value.clone(), false, |root| maps.user_to_host(root)));
-            let value = moved.as_ref().unwrap_or(value);
-            let result = match target {
-                Target::File(file) => file.set_attribute(key, value),
-                Target::Name(dir, name) => dir.set_attribute(name, key, value),
-            };
-            if key == b"system.posix_acl_default" {
-                // New inodes below it no longer follow the umask.
-                self.defaults.mode = 0;
-            }
-            match result.as_ref().map_err(Error::errno) {
-                Ok(()) => {}
-                Err(Some(libc::EOPNOTSUPP)) => self.summary.skipped_attributes += 1,
-                Err(Some(libc::EPERM)) if self.options.in_user_namespace => {
-                    self.summary.skipped_attributes += 1;
-                }
-                Err(_) => result?,
-            }
+        let attributes = attributes::wanted(self.options, entry)?;
+        if attributes
+            .iter()
+            .any(|(key, _)| key == attributes::DEFAULT_ACL)
+        {
+            // New inodes below it no longer follow the umask.
+            self.defaults.mode = 0;
         }
+        self.summary.skipped_attributes += attributes::set(self.options, target, &attributes)?;
         Ok(())
     }
 
@@ -144,6 +103,7 @@ impl Unpacker<'_> {
             Err(error) if error.is_already_exists() => {}
             result => return Ok((result?, false)),
         }
+        self.filler.settle()?;
         let mut was_whiteout = false;
         if let Some(stat) = parent.dir.stat(name)? {
             let file_type = FileType::from_raw_mode(stat.st_mode);
@@ -167,39 +127,38 @@ impl Unpacker<'_> {
         payload: &mut dyn Bytes,
     ) -> Result<(), UnpackError> {
         let owner = self.owner(parent, entry)?;
+        let mode = Some(entry.mode).filter(|mode| self.defaults.change_mode(*mode));
+        let attributes = attributes::wanted(self.options, entry)?;
         let name = path(name);
-        let mode = entry.mode & 0o777;
-        let (mut file, _) = self.replacing(parent, name, || parent.dir.create_file(name, mode))?;
+        let (file, _) = self.replacing(parent, name, || {
+            parent.dir.create_file(name, entry.mode & 0o777)
+        })?;
+        self.summary.size += entry.size;
+        let mut filling = Filling {
+            file,
+            owner,
+            mode,
+            attributes,
+            times: times(entry),
+        };
         match &entry.sparse {
-            None => {
-                let mut waiting = 0;
+            None if filling::is_small(entry.size) => {
+                let contents = self.filler.contents();
+                let before = contents.len();
                 loop {
                     let bytes = payload.next()?;
                     if bytes.is_empty() {
                         break;
                     }
-                    file.write_all(bytes)
-                        .map_err(|error| Error::new("write", file.path(), error))?;
-                    waiting += bytes.len();
-                    if waiting >= WRITEBACK {
-                        waiting = 0;
-                        // Only to save time: whoever needs the file on disk syncs it.
-                        drop(file.start_writeback());
-                    }
+                    contents.extend_from_slice(bytes);
                 }
+                let len = contents.len() - before;
+                return self.filler.add(filling, len);
             }
-            Some(pieces) => sparse(&file, pieces, entry.size, payload)?,
+            None => large(&mut filling.file, payload)?,
+            Some(pieces) => sparse(&filling.file, pieces, entry.size, payload)?,
         }
-        if let Some((uid, gid)) = owner {
-            self.check_owner(file.set_owner(uid, gid))?;
-        }
-        if self.defaults.change_mode(entry.mode) {
-            file.set_mode(entry.mode)?;
-        }
-        self.attributes(&Target::File(&file), entry)?;
-        let (accessed, modified) = times(entry);
-        file.set_times(accessed, modified)?;
-        self.summary.size += entry.size;
+        self.summary.skipped_attributes += filling.finish(self.options)?;
         Ok(())
     }
 
@@ -240,7 +199,7 @@ impl Unpacker<'_> {
             Some(self.host_owner(entry)?)
         };
         if let Some((uid, gid)) = owner {
-            self.check_owner(dir.set_owner("", uid, gid))?;
+            check_owner(self.options, dir.set_owner("", uid, gid))?;
         }
         let inherits = parent.gives_group;
         if !is_new || inherits || mode != entry.mode || self.defaults.change_mode(entry.mode) {
@@ -264,7 +223,7 @@ impl Unpacker<'_> {
 
     pub(super) fn root_directory(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         let (uid, gid) = self.host_owner(entry)?;
-        self.check_owner(self.root.set_owner("", uid, gid))?;
+        check_owner(self.options, self.root.set_owner("", uid, gid))?;
         self.root.set_mode(entry.mode)?;
         self.attributes(&Target::Name(self.root, Path::new("")), entry)?;
         if entry.mode & libc::S_ISGID != 0 {
@@ -315,6 +274,7 @@ impl Unpacker<'_> {
             Err(error) => return Err(error.into()),
         };
         let target_name = path(target_name);
+        self.filler.settle()?;
         let Some(stat) = target_dir.stat(target_name)? else {
             return Err(missing().into());
         };
@@ -328,7 +288,7 @@ impl Unpacker<'_> {
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         let (uid, gid) = self.host_owner(entry)?;
         if (uid, gid) != (stat.st_uid, stat.st_gid) {
-            self.check_owner(parent.dir.set_owner(name, uid, gid))?;
+            check_owner(self.options, parent.dir.set_owner(name, uid, gid))?;
         }
         if !is_link && stat.st_mode & 0o7777 != entry.mode {
             parent.dir.set_mode_of(name, entry.mode)?;
@@ -379,6 +339,24 @@ impl Unpacker<'_> {
         self.attributes(&Target::Name(&parent.dir, name), entry)?;
         let (accessed, modified) = times(entry);
         Ok(parent.dir.set_times(name, accessed, modified)?)
+    }
+}
+
+/// Writes the contents of a file as they come.
+fn large(file: &mut File, payload: &mut dyn Bytes) -> Result<(), UnpackError> {
+    let mut waiting = 0;
+    loop {
+        let bytes = payload.next()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        filling::write(file, bytes)?;
+        waiting += bytes.len();
+        if waiting >= WRITEBACK {
+            waiting = 0;
+            // Only to save time: whoever needs the file on disk syncs it.
+            drop(file.start_writeback());
+        }
     }
 }
 
