@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::json;
+use super::naming;
 use super::scan::{Broken, Scanner};
 use super::table::ParseTableError;
 
@@ -277,6 +278,29 @@ impl<R: Record> Row<R> {
             Some(record) => Strings(record.names(), ""),
             None => Strings(&[], self.get(self.outline.names)),
         }
+    }
+
+    /// Whether it has one of its names twice: the newest peer writes those of layers as they were given.
+    pub(super) fn repeats_a_name(&self) -> bool {
+        // Most have one, and ten thousand of them are asked.
+        if self.names().nth(1).is_none() {
+            return false;
+        }
+        let mut names: Vec<&str> = self.names().collect();
+        names.sort_unstable();
+        names.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
+    /// The same row with each of its names once.
+    ///
+    /// # Errors
+    /// When it says nothing that we understand.
+    pub(super) fn without_repeats(&self) -> Result<Self, ParseTableError> {
+        let mut record = (**self.parsed()?).clone();
+        if let Some(names) = record.names_mut() {
+            *names = naming::without_repeats(std::mem::take(names));
+        }
+        Self::new(record, Some(self), self.file)
     }
 
     /// Keys of its big data.

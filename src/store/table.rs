@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::error::Error;
 use super::id;
 use super::index::{Hash, Index};
-use super::naming;
 use super::row::{Record, Row, Source};
 use super::scan::{Broken, Scanner};
 use crate::sys::memory;
@@ -199,10 +198,10 @@ impl<R: Record> Table<R> {
         if self.number_of_id(row.id(), hash).is_some() {
             return Ok(());
         }
-        let row = match has_repeats(row.names()) {
+        let row = match row.repeats_a_name() {
             true => {
                 absorbed.has_conflicts = true;
-                without_repeats(&row)?
+                row.without_repeats()?
             }
             false => row,
         };
@@ -394,21 +393,6 @@ impl<R: Record> Table<R> {
     pub fn has_rows_in(&self, file: usize) -> bool {
         self.iter().any(|row| row.file == file)
     }
-}
-
-fn has_repeats<'a>(names: impl Iterator<Item = &'a str>) -> bool {
-    let mut names: Vec<&str> = names.collect();
-    names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1])
-}
-
-/// A row that has each of its names once: the newest peer writes those of layers as they were given.
-fn without_repeats<R: Record>(row: &Row<R>) -> Result<Row<R>, ParseTableError> {
-    let mut record = (**row.parsed()?).clone();
-    if let Some(names) = record.names_mut() {
-        *names = naming::without_repeats(std::mem::take(names));
-    }
-    Row::new(record, Some(row), row.file)
 }
 
 #[cfg(test)]
