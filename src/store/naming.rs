@@ -148,7 +148,8 @@ impl Store {
         operation: Operation,
     ) -> Result<Vec<String>, Error> {
         // One of an additional store gets a record here, whose names can be changed.
-        if self.find_layer(key)?.is_none()
+        if !self.0.others.is_empty()
+            && self.find_layer(key)?.is_none()
             && let Some(image) = self.find_image(key)?.filter(|image| image.is_read_only)
         {
             self.pull_up(&image.record)?;

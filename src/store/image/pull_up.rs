@@ -26,6 +26,9 @@ impl Store {
 
     /// The image with exactly this ID in an additional store, when our own has none.
     pub(super) fn find_elsewhere(&self, id: &str) -> Result<Option<Arc<ImageRecord>>, Error> {
+        if self.0.others.is_empty() {
+            return Ok(None);
+        }
         let found = self.find_image(id)?;
         let found = found.filter(|found| found.is_read_only && found.id == id);
         Ok(found.map(|found| found.record))
