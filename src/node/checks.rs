@@ -22,7 +22,7 @@ const UNSUITABLE: [(u64, &str); 7] = [
     (0x4d44, "FAT"),
 ];
 
-/// The oldest kernel that the plugin is tested on, by major and minor number.
+/// The oldest kernel that the README promises, by major and minor number.
 const KERNEL: (u32, u32) = (6, 1);
 
 /// Something that the node lacks.
@@ -163,7 +163,7 @@ fn old_kernel(release: &str) -> Option<Problem> {
             "the node's Linux {release} is older than {}.{}",
             KERNEL.0, KERNEL.1
         ),
-        remedy: "upgrade its kernel: nothing is tested on older ones",
+        remedy: "upgrade its kernel: volumes are not tested on older ones",
         is_fatal: false,
     })
 }
