@@ -5,34 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tonic::Code;
 
-use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
-use crate::support::scratch::Scratch;
-use crate::support::tool;
-
-struct Node {
-    kubelet: Kubelet,
-    settings: Settings,
-    _plugin: Plugin,
-    _scratch: Scratch,
-}
+use super::node::Node;
+use crate::support::plugin::{Wish, inline_handle};
 
 impl Node {
-    fn new() -> Self {
-        tool::require_root();
-        let scratch = Scratch::new("held");
-        let settings = Settings::below(
-            scratch.path(),
-            &plugin::binary(env!("CARGO_BIN_EXE_strata")),
-        );
-        let plugin = Plugin::start(&settings);
-        Self {
-            kubelet: Kubelet::connect(&settings.socket),
-            settings,
-            _plugin: plugin,
-            _scratch: scratch,
-        }
-    }
-
     /// The only volume's own mount.
     fn own_mount(&self) -> PathBuf {
         let mut places = fs::read_dir(self.settings.run.join("volumes")).unwrap();
@@ -60,7 +36,7 @@ fn options(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_volume_gives_neither_devices_nor_set_id_bits_unless_a_target_asks_for_them() {
-    let node = Node::new();
+    let node = Node::new("held");
     let target = node.settings.target("pod", "data");
     let wish = Wish::inline(&inline_handle("one"), &target, None);
     node.kubelet.publish(&wish).unwrap();
@@ -81,7 +57,7 @@ fn a_volume_gives_neither_devices_nor_set_id_bits_unless_a_target_asks_for_them(
 
 #[test]
 fn a_claims_mount_is_not_taken_away_from_under_a_process() {
-    let node = Node::new();
+    let node = Node::new("held");
     let wish = node.claim();
     node.kubelet.publish(&wish).unwrap();
     let held = File::create(node.own_mount().join("note")).unwrap();
@@ -104,7 +80,7 @@ fn a_claims_mount_is_not_taken_away_from_under_a_process() {
 /// The kernel would mount a second overlay over the same files, with a warning in its log and torn files.
 #[test]
 fn a_claim_is_not_mounted_a_second_time_while_a_process_is_in_its_last_mount() {
-    let node = Node::new();
+    let node = Node::new("held");
     let wish = node.claim();
     node.kubelet.publish(&wish).unwrap();
     fs::write(wish.target.join("note"), "kept").unwrap();

@@ -10,39 +10,17 @@ use strata::node::csi::wire::volume_capability::access_mode::Mode;
 use strata::sys::Dir;
 use strata::sys::record_lock::{Access, RecordLock};
 
+use super::node::Node;
 use crate::support::http;
-use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
-use crate::support::scratch::{Scratch, mounts_below};
-use crate::support::tool;
+use crate::support::plugin::{self, Wish, inline_handle};
+use crate::support::scratch::mounts_below;
 
 /// More than the plugin has threads that may wait for locks.
 const CALLS: usize = 40;
 /// No answer that needs no lock may take so long; those that do would take for ever.
 const SOON: Duration = Duration::from_secs(20);
 
-struct Node {
-    settings: Settings,
-    plugin: Plugin,
-    kubelet: Kubelet,
-    scratch: Scratch,
-}
-
 impl Node {
-    fn new() -> Self {
-        tool::require_root();
-        let scratch = Scratch::new("lanes");
-        let settings = Settings::below(
-            scratch.path(),
-            &plugin::binary(env!("CARGO_BIN_EXE_strata")),
-        );
-        Self {
-            plugin: Plugin::start(&settings),
-            kubelet: Kubelet::connect(&settings.socket),
-            settings,
-            scratch,
-        }
-    }
-
     fn wish(&self, pod: &str) -> Wish {
         let target = self.settings.target(pod, "data");
         Wish::inline(&inline_handle(pod), &target, None)
@@ -75,7 +53,7 @@ fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
 
 #[test]
 fn who_needs_no_lock_waits_for_none() {
-    let node = Node::new();
+    let node = Node::new("lanes");
     let mut kept = node.wish("kept");
     kept.mode = Mode::SingleNodeMultiWriter;
     node.kubelet.publish(&kept).unwrap();

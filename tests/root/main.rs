@@ -18,6 +18,7 @@ mod full_disk;
 mod held;
 mod lanes;
 mod logs;
+mod node;
 mod other_stores;
 mod policies;
 mod reboot;

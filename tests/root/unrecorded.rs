@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
-use crate::support::scratch::Scratch;
-use crate::support::tool;
+use super::node::Node;
+use crate::support::plugin::{Kubelet, Plugin, Wish, inline_handle};
 
 /// The devices of all overlays, by their upper directories. Binds of one overlay share its device.
 fn devices_by_upper() -> HashMap<String, HashSet<String>> {
@@ -25,14 +24,12 @@ fn devices_by_upper() -> HashMap<String, HashSet<String>> {
 
 #[test]
 fn a_mount_that_was_not_recorded_is_taken_over() {
-    tool::require_root();
-    let scratch = Scratch::new("unrecorded");
-    let settings = Settings::below(
-        scratch.path(),
-        &plugin::binary(env!("CARGO_BIN_EXE_strata")),
-    );
-    let plugin = Plugin::start(&settings);
-    let kubelet = Kubelet::connect(&settings.socket);
+    let Node {
+        scratch: _scratch,
+        kubelet,
+        settings,
+        plugin,
+    } = Node::new("unrecorded");
     let inline = Wish::inline(&inline_handle("one"), &settings.target("one", "data"), None);
     let made = kubelet.create("claim", &[]).unwrap();
     let mut claim = Wish::inline(&made.volume_id, &settings.target("two", "data"), None);

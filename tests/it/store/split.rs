@@ -1,11 +1,14 @@
 //! Stores whose images have a root of their own, here on another file system.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use strata::archive::compression::Compression;
 use strata::store::StageOptions;
 use strata::store::error::Kind;
-use strata::store::{BigDataItem, Config, Error, NewContainer, NewImage, NewLayer, Store};
+use strata::store::{
+    BigDataItem, Config, ContainerRecord, Error, NewContainer, NewImage, NewLayer, Store,
+};
 
 struct Split {
     graph: tempfile::TempDir,
@@ -94,18 +97,21 @@ fn image(store: &Store, name: &str, layer: &str) -> String {
     store.create_image(new).unwrap().id.clone()
 }
 
+fn container(store: &Store, image: &str) -> Arc<ContainerRecord> {
+    let new = NewContainer {
+        image: Some(image.into()),
+        ..NewContainer::default()
+    };
+    store.create_container(new).unwrap()
+}
+
 #[test]
 fn images_go_to_their_own_root_and_containers_stay() {
     let place = Split::new();
     let store = place.split();
     let base = image_layer(&store, None, "file");
     let id = image(&store, "a", &base);
-    let container = store
-        .create_container(NewContainer {
-            image: Some("a".into()),
-            ..NewContainer::default()
-        })
-        .unwrap();
+    let container = container(&store, "a");
     let written = store
         .create_layer(
             NewLayer {
@@ -243,12 +249,7 @@ fn a_backup_is_split_where_it_comes_to() {
         )
         .unwrap();
     let id = image(&store, "a", &base);
-    let container = store
-        .create_container(NewContainer {
-            image: Some("a".into()),
-            ..NewContainer::default()
-        })
-        .unwrap();
+    let container = container(&store, "a");
     let mut backup = Vec::new();
     store.export(&mut backup).unwrap();
 
