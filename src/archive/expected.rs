@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::lowers::is_whiteout;
 use super::names;
+use super::override_stat;
 use super::tar::{Entry, Kind};
 use crate::sys::{Cursor, Dir, Error};
 
@@ -48,6 +49,9 @@ pub struct Holds {
     pub whiteouts: bool,
     /// Owners are those of the headers.
     pub owners: bool,
+    /// Files are what [`override_stat`] says that they are meant to be. Links, which have no such attribute, have any
+    /// owner.
+    pub overrides: bool,
 }
 
 /// What a tree must be.
@@ -85,10 +89,11 @@ impl Expected {
         }
         self.imply(parent);
         let is_link = what == What::Is(FileType::Symlink);
+        let has_owner = holds.owners && !(holds.overrides && is_link);
         let mut attributes = Attributes {
             what,
-            uid: Some(entry.uid).filter(|_| holds.owners),
-            gid: Some(entry.gid).filter(|_| holds.owners),
+            uid: Some(entry.uid).filter(|_| has_owner),
+            gid: Some(entry.gid).filter(|_| has_owner),
             // The kernel has no modes of links.
             mode: Some(entry.mode & 0o7777).filter(|_| !is_link),
             size: Some(entry.size).filter(|_| entry.kind == Kind::Regular),
@@ -199,7 +204,7 @@ impl Expected {
     ///
     /// # Errors
     /// When the tree can't be read.
-    pub fn compare(&self, root: &Dir) -> Result<Vec<String>, Error> {
+    pub fn compare(&self, root: &Dir, holds: Holds) -> Result<Vec<String>, Error> {
         let mut lines = Vec::new();
         let mut left: BTreeMap<&[u8], &Attributes> = self
             .names
@@ -215,9 +220,12 @@ impl Expected {
                 cursor.leave();
                 continue;
             };
-            let Some(stat) = dir.stat(&last)? else {
+            let Some(mut stat) = dir.stat(&last)? else {
                 continue;
             };
+            if holds.overrides {
+                stat = override_stat::meant(dir, &last, stat)?;
+            }
             let name = names::join(cursor.path().as_os_str().as_bytes(), last.as_bytes());
             let Some(expected) = left.remove(name.as_slice()) else {
                 lines.push(format!("+{}", shown(&name)));
@@ -341,6 +349,7 @@ mod tests {
     const HOLDS: Holds = Holds {
         whiteouts: false,
         owners: true,
+        overrides: false,
     };
 
     fn shell(dir: &Dir, script: &str) {
@@ -380,13 +389,16 @@ mod tests {
         unpack::<Vec<u8>>(&*archive, &target, &options, None).unwrap();
         let mut expected = Expected::default();
         take_in(&mut expected, &archive, HOLDS);
-        assert_eq!(expected.compare(&target).unwrap(), Vec::<String>::new());
+        assert_eq!(
+            expected.compare(&target, HOLDS).unwrap(),
+            Vec::<String>::new()
+        );
         shell(
             &target,
             "chmod 600 a/file; chown 5:6 b; rm -r a/deep; rm a/link; mkdir a/link; touch a/more; \
              touch -d @5 a b/fifo; touch -d @1600000000 a/file",
         );
-        let told = expected.compare(&target).unwrap();
+        let told = expected.compare(&target, HOLDS).unwrap();
         let time_of = |name: &str| source.stat(name).unwrap().unwrap().st_mtime;
         assert_eq!(
             told,
@@ -424,7 +436,10 @@ mod tests {
             unpack::<Vec<u8>>(&**archive, &target, &options, None).unwrap();
             take_in(&mut expected, archive, HOLDS);
         }
-        assert_eq!(expected.compare(&target).unwrap(), Vec::<String>::new());
+        assert_eq!(
+            expected.compare(&target, HOLDS).unwrap(),
+            Vec::<String>::new()
+        );
         let found: Vec<_> = expected.names.keys().map(|name| shown(name)).collect();
         assert_eq!(found, ["/a", "/a/b", "/a/b/new", "/c", "/c/kept"]);
     }

@@ -13,6 +13,7 @@ use super::Whiteouts;
 use super::id_shift::Shift;
 use super::lowers::{Lowers, is_opaque};
 use super::names;
+use super::override_stat;
 use crate::sys::{Dir, Error, tree};
 
 /// How it is done.
@@ -24,11 +25,19 @@ pub struct Options {
     pub shift: Shift,
     /// Goes on when an owner can't be set.
     pub ignore_chown_errors: bool,
+    /// The mode that the directories have on disk, whatever they are meant to be.
+    pub force_mask: Option<u32>,
 }
 
 impl Options {
     fn apply(&self, from: &Dir, to: &Dir) -> Result<(), Error> {
         let stat = from.stat_self()?;
+        if let Some(mask) = self.force_mask {
+            let forced = (mask, &self.shift);
+            return override_stat::describe(from, to, OsStr::new(""), &stat, forced, |key| {
+                self.whiteouts.reserves(key)
+            });
+        }
         let (user, group) = (self.shift.user(stat.st_uid), self.shift.group(stat.st_gid));
         match to.set_owner("", user, group) {
             Err(error) if self.ignore_chown_errors => {
@@ -197,6 +206,7 @@ mod tests {
             whiteouts: OVERLAY,
             shift: Shift::default(),
             ignore_chown_errors: false,
+            force_mask: None,
         }
     }
 

@@ -16,6 +16,7 @@
 //! | [`changes`] | what differs between trees, or between a layer and those below |
 //! | [`id_shift`] | moving owners between a container's IDs and ours |
 //! | [`capability`] | the owner inside file capabilities |
+//! | [`override_stat`] | what files are meant to be whose mode and owner are forced |
 //! | [`reown`] | copying a tree for other owners |
 
 pub mod capability;
@@ -25,6 +26,7 @@ pub mod copy;
 pub mod expected;
 pub mod id_shift;
 pub mod inherit;
+pub mod override_stat;
 pub mod pack;
 pub mod pipe;
 pub mod read_ahead;

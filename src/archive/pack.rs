@@ -16,6 +16,7 @@ use super::changes::{self, Change};
 use super::id_shift::IdMaps;
 use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
 use super::names;
+use super::override_stat;
 use super::tar::{self, Entry, Kind, Time};
 use crate::sys::{self, Cursor, Dir};
 
@@ -29,6 +30,8 @@ pub struct Options<'a> {
     pub id_maps: IdMaps,
     /// The directory is an overlay layer over these, nearest first: its marks become the deletions of archives.
     pub overlay: Option<&'a [Dir]>,
+    /// Members are what [`override_stat`] says that they are meant to be.
+    pub overrides: bool,
 }
 
 /// Why a directory was not packed. A part of the archive may have been written.
@@ -169,6 +172,7 @@ fn is_packed(key: &[u8]) -> bool {
 struct Packer<'a, W: Write> {
     out: tar::Writer<BufWriter<W>>,
     id_maps: &'a IdMaps,
+    overrides: bool,
     /// The first name of each inode that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
@@ -179,6 +183,7 @@ impl<'a, W: Write> Packer<'a, W> {
         Self {
             out: tar::Writer::new(BufWriter::with_capacity(OUTPUT_BUFFER, out)),
             id_maps: &options.id_maps,
+            overrides: options.overrides,
             links: HashMap::new(),
             buffer: vec![0; 256 * 1024],
         }
@@ -229,6 +234,7 @@ impl<'a, W: Write> Packer<'a, W> {
             if lowers.is_some() && is_opaque(below)? {
                 found.below.clear();
                 if found.stat.is_some() {
+                    let stat = self.meant(below, OsStr::new(""), &stat)?;
                     self.opaque(&full, &stat)?;
                 }
             }
@@ -261,6 +267,13 @@ impl<'a, W: Write> Packer<'a, W> {
         })
     }
 
+    fn meant(&self, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<Stat, PackError> {
+        match self.overrides {
+            true => Ok(override_stat::meant(dir, name, *stat)?),
+            false => Ok(*stat),
+        }
+    }
+
     /// The mark that everything lower layers have in the directory is deleted.
     fn opaque(&mut self, dir: &[u8], stat: &Stat) -> Result<(), PackError> {
         let (uid, gid) = self.owner(dir, stat)?;
@@ -276,6 +289,7 @@ impl<'a, W: Write> Packer<'a, W> {
     /// Packs one inode, without what is below it.
     fn member(&mut self, dir: &Dir, path: &[u8], stat: &Stat) -> Result<(), PackError> {
         let last = OsStr::from_bytes(names::split(path).1);
+        let stat = &self.meant(dir, last, stat)?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         let kind = match file_type {
             FileType::RegularFile => Kind::Regular,
@@ -309,7 +323,8 @@ impl<'a, W: Write> Packer<'a, W> {
         }
         let mut keys = dir.attributes(last)?;
         keys.sort_unstable();
-        for key in keys.into_iter().filter(|key| is_packed(key)) {
+        keys.retain(|key| is_packed(key) && !(self.overrides && key == override_stat::KEY));
+        for key in keys {
             if let Some(mut value) = dir.attribute(last, &key)? {
                 if key == capability::KEY && !self.id_maps.is_identity() {
                     let user = |root| self.id_maps.user_to_container(root);
@@ -496,7 +511,7 @@ mod tests {
                 uids: vec![range],
                 gids: vec![range],
             },
-            overlay: None,
+            ..Options::default()
         };
         let archive = pack(&dir, Vec::new(), &options).unwrap();
         let entry = tar::Reader::new(&*archive).next_entry().unwrap().unwrap();

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{FileType, Stat};
 
 use super::id_shift::Shift;
+use super::override_stat;
 use crate::sys::tree::{self, Copied};
 use crate::sys::{Dir, Error};
 
@@ -20,15 +21,17 @@ const MAX_THREADS: usize = 8;
 
 /// Copies everything in `from` into the empty directory `to` and moves the owners: contents, modes, times, extended
 /// attributes, hard links, links and devices are kept, and capabilities go to the new root. Of `to` itself mode, owner
-/// and attributes are set.
+/// and attributes are set. With a `force_mask`, all of it has that mode and our owner, and what it is meant to be is in an
+/// attribute ([`override_stat`]).
 ///
 /// # Errors
 /// When something can't be read or written; a part is then there.
-pub fn copy(from: &Dir, to: &Dir, shift: &Shift) -> Result<Copied, Error> {
+pub fn copy(from: &Dir, to: &Dir, shift: &Shift, force_mask: Option<u32>) -> Result<Copied, Error> {
     let work = Work {
         from,
         to,
         shift,
+        force_mask,
         state: Mutex::new(State {
             folders: vec![PathBuf::new()],
             ..State::default()
@@ -50,6 +53,7 @@ struct Work<'a> {
     from: &'a Dir,
     to: &'a Dir,
     shift: &'a Shift,
+    force_mask: Option<u32>,
     state: Mutex<State>,
     progress: Condvar,
 }
@@ -148,11 +152,21 @@ impl Work<'_> {
         stat: &Stat,
         copied: &mut Copied,
     ) -> Result<(), Error> {
-        tree::copy_entry(from, to, name, stat, copied)?;
+        let stands_in = matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo
+        );
+        match self.force_mask {
+            Some(mask) if stands_in => drop(to.create_file(name, mask)?),
+            _ => tree::copy_entry(from, to, name, stat, copied)?,
+        }
         self.describe(from, to, name, stat)
     }
 
     fn describe(&self, from: &Dir, to: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
+        if let Some(mask) = self.force_mask {
+            return override_stat::describe(from, to, name, stat, (mask, self.shift), |_| false);
+        }
         let (user, group) = (self.shift.user(stat.st_uid), self.shift.group(stat.st_gid));
         to.set_owner(name, user, group)?;
         tree::describe(from, to, name, stat, |key, value| {

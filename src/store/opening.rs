@@ -126,6 +126,7 @@ fn split_driver(
         graph: &root.dir,
         graph_path: &root.path,
         additional: beside(roots.graph_path),
+        is_for_images: true,
         ..*roots
     };
     let images = driver::open(kind, &of_images, options)?;
@@ -180,6 +181,7 @@ impl Store {
             additional: config.additional_image_stores.clone(),
             no_id_mapped_mounts: config.no_id_mapped_mounts,
             is_read_only,
+            is_for_images: false,
         };
         let mut driver = open_driver(&candidates, &roots, &config.options)?;
         let name = driver.kind().as_str();

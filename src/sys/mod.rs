@@ -20,6 +20,7 @@
 //! | [`socket`] | Unix sockets that nobody else may connect to |
 //! | [`mount`], [`mount_table`] | mounting: overlays, binds, unmounts; what is mounted where |
 //! | [`id_mapped`] | mounts that show other owners |
+//! | [`quota`] | project quotas |
 //! | [`tree`], [`walk`] | copying a directory tree; walking one |
 //! | [`entering`], [`program`] | becoming root of a user name space; other programs |
 //! | [`userns`] | whether this is root of the machine; name spaces for their maps |
@@ -42,6 +43,7 @@ mod names;
 pub mod node;
 mod patch;
 pub mod program;
+pub mod quota;
 pub mod record_lock;
 pub mod remove;
 pub mod replace;

@@ -27,7 +27,10 @@ fn container(home: &Home, id: &str, size: Option<u64>) -> Result<(), DriverError
     let at = home.staging.open_dir(id).unwrap();
     let options = PrepareOptions {
         read_write: true,
-        limits: Limits { size },
+        limits: Limits {
+            size,
+            ..Limits::default()
+        },
         ..PrepareOptions::default()
     };
     home.driver.prepare(&at, Some("base"), &options)?;
@@ -178,6 +181,7 @@ fn another_file_system_can_not_be_a_home() {
         additional: Vec::new(),
         no_id_mapped_mounts: false,
         is_read_only: false,
+        is_for_images: false,
     };
     let error = strata::store::driver::open(DriverKind::Btrfs, &roots, &[]).unwrap_err();
     assert!(matches!(error, DriverError::Prerequisites(_)), "{error}");

@@ -57,6 +57,7 @@ fn open(
         additional: additional.to_vec(),
         no_id_mapped_mounts,
         is_read_only: false,
+        is_for_images: false,
     };
     driver::open(kind, &roots, options)
 }
@@ -144,6 +145,14 @@ impl Home {
         )
     }
 
+    /// A driver with other options in a graph root of its own, beside this one.
+    pub fn open_beside(&self, options: &[&str]) -> Result<Box<dyn Driver>, DriverError> {
+        let graph = self.aside("beside");
+        fs::create_dir_all(&graph).unwrap();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        open(self.kind, &graph, &self.run, &options, &[], false)
+    }
+
     /// A path outside the store.
     pub fn aside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -165,11 +174,20 @@ impl Home {
         parent: Option<&str>,
         fill: impl FnOnce(&Path),
     ) -> Result<String, DriverError> {
+        self.try_prepare_as(parent, &PrepareOptions::default(), fill)
+    }
+
+    /// As [`Home::try_prepare`], a layer of the kind that the options ask for.
+    pub fn try_prepare_as(
+        &self,
+        parent: Option<&str>,
+        options: &PrepareOptions,
+        fill: impl FnOnce(&Path),
+    ) -> Result<String, DriverError> {
         let name = self.name();
         self.staging.create_dir(&name, 0o700).unwrap();
         let at = self.staging.open_dir(&name).unwrap();
-        self.driver
-            .prepare(&at, parent, &PrepareOptions::default())?;
+        self.driver.prepare(&at, parent, options)?;
         fill(self.driver.prepared_content(&at).unwrap().path());
         Ok(name)
     }

@@ -17,6 +17,8 @@ mod damage;
 mod elsewhere;
 mod fixture;
 mod layout;
+mod limits;
+mod masks;
 mod mounts;
 mod owners;
 mod places;

@@ -28,6 +28,7 @@ mod fixtures;
 mod implied;
 mod logins;
 mod mappings;
+mod masks;
 mod own_image;
 mod packed;
 mod pulling;

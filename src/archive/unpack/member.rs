@@ -12,6 +12,7 @@ use super::parents::Parent;
 use super::{Bytes, Defaults, UnpackError, Unpacker, Whiteouts, path, times};
 use crate::archive::capability;
 use crate::archive::names;
+use crate::archive::override_stat::{self, OverrideStat};
 use crate::archive::tar::{Entry, Kind, Piece};
 use crate::sys::{Dir, Error, File};
 
@@ -68,11 +69,22 @@ impl Unpacker<'_> {
         })
     }
 
-    /// As [`Unpacker::host_owner`]; `None` when new inodes have it anyway.
+    /// As [`Unpacker::host_owner`]; `None` when new inodes have it anyway, or shall not have it.
     fn owner(&self, parent: &Parent, entry: &Entry) -> Result<Option<(u32, u32)>, UnpackError> {
+        let owner = self.old_owner(entry)?;
+        let is_default = !parent.gives_group && self.defaults.owner == owner;
+        Ok(owner.filter(|_| !is_default))
+    }
+
+    /// As [`Unpacker::owner`], of an inode that is there already.
+    fn old_owner(&self, entry: &Entry) -> Result<Option<(u32, u32)>, UnpackError> {
         let owner = self.host_owner(entry)?;
-        let is_default = !parent.gives_group && self.defaults.owner == Some(owner);
-        Ok(Some(owner).filter(|_| !is_default))
+        Ok(Some(owner).filter(|_| self.options.force_mask.is_none()))
+    }
+
+    /// The mode that the member gets on disk.
+    fn mode(&self, entry: &Entry) -> u32 {
+        self.options.force_mask.unwrap_or(entry.mode)
     }
 
     fn check_owner(&self, result: Result<(), Error>) -> Result<(), UnpackError> {
@@ -103,6 +115,9 @@ impl Unpacker<'_> {
             if key == SKIPPED_ATTRIBUTE || self.options.whiteouts.reserves(key) {
                 continue;
             }
+            if key == override_stat::KEY && self.options.force_mask.is_some() {
+                continue;
+            }
             if key.contains(&0) || key.len() > 255 {
                 return Err(UnpackError::Forbidden {
                     name: entry.name.clone(),
@@ -130,7 +145,30 @@ impl Unpacker<'_> {
                 Err(_) => result?,
             }
         }
+        if self.options.force_mask.is_some() && has_override(entry.kind) {
+            let value = self.meant(entry)?.to_value();
+            match target {
+                Target::File(file) => file.set_attribute(override_stat::KEY, &value)?,
+                Target::Name(dir, name) => dir.set_attribute(name, override_stat::KEY, &value)?,
+            }
+        }
         Ok(())
+    }
+
+    /// What the archive says of a member whose mode and owner are forced.
+    fn meant(&self, entry: &Entry) -> Result<OverrideStat, UnpackError> {
+        let (uid, gid) = self.host_owner(entry)?;
+        let mut meant = OverrideStat {
+            uid,
+            gid,
+            mode: entry.mode & 0o7777,
+            file_type: file_type(entry.kind),
+            device: (0, 0),
+        };
+        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
+            meant.device = device(entry)?;
+        }
+        Ok(meant)
     }
 
     /// Runs `make`; when something is in its way, removes that and runs it again. True when it was a whiteout.
@@ -168,8 +206,9 @@ impl Unpacker<'_> {
     ) -> Result<(), UnpackError> {
         let owner = self.owner(parent, entry)?;
         let name = path(name);
-        let mode = entry.mode & 0o777;
-        let (mut file, _) = self.replacing(parent, name, || parent.dir.create_file(name, mode))?;
+        let mode = self.mode(entry);
+        let create = || parent.dir.create_file(name, mode & 0o777);
+        let (mut file, _) = self.replacing(parent, name, create)?;
         match &entry.sparse {
             None => {
                 let mut waiting = 0;
@@ -193,8 +232,8 @@ impl Unpacker<'_> {
         if let Some((uid, gid)) = owner {
             self.check_owner(file.set_owner(uid, gid))?;
         }
-        if self.defaults.change_mode(entry.mode) {
-            file.set_mode(entry.mode)?;
+        if self.defaults.change_mode(mode) {
+            file.set_mode(mode)?;
         }
         self.attributes(&Target::File(&file), entry)?;
         let (accessed, modified) = times(entry);
@@ -211,8 +250,9 @@ impl Unpacker<'_> {
     ) -> Result<(), UnpackError> {
         let owner = self.owner(parent, entry)?;
         let last = path(names::split(name).1);
+        let wanted = self.mode(entry);
         // Ours until its mode is set, however little its owner may do.
-        let mode = entry.mode & 0o777 | 0o700;
+        let mode = wanted & 0o777 | 0o700;
         let made = parent.dir.create_dir(last, mode);
         let mut is_new = made.is_ok();
         let mut old = None;
@@ -237,16 +277,16 @@ impl Unpacker<'_> {
         let owner = if is_new {
             owner
         } else {
-            Some(self.host_owner(entry)?)
+            self.old_owner(entry)?
         };
         if let Some((uid, gid)) = owner {
             self.check_owner(dir.set_owner("", uid, gid))?;
         }
         let inherits = parent.gives_group;
-        if !is_new || inherits || mode != entry.mode || self.defaults.change_mode(entry.mode) {
-            dir.set_mode(entry.mode)?;
+        if !is_new || inherits || mode != wanted || self.defaults.change_mode(wanted) {
+            dir.set_mode(wanted)?;
         }
-        if !is_new && entry.mode & libc::S_ISGID != 0 {
+        if !is_new && wanted & libc::S_ISGID != 0 {
             // It may be kept under several names, as one that gives no group.
             self.parents.forget()?;
         }
@@ -255,7 +295,7 @@ impl Unpacker<'_> {
             // This layer deleted what was there before it made the directory.
             self.make_opaque(&dir)?;
         }
-        let gives_group = entry.mode & libc::S_ISGID != 0;
+        let gives_group = wanted & libc::S_ISGID != 0;
         self.parents
             .keep(name, Rc::new(Parent { dir, gives_group }));
         self.parents.directories.say(name, old, times(entry));
@@ -263,11 +303,13 @@ impl Unpacker<'_> {
     }
 
     pub(super) fn root_directory(&mut self, entry: &Entry) -> Result<(), UnpackError> {
-        let (uid, gid) = self.host_owner(entry)?;
-        self.check_owner(self.root.set_owner("", uid, gid))?;
-        self.root.set_mode(entry.mode)?;
+        if let Some((uid, gid)) = self.old_owner(entry)? {
+            self.check_owner(self.root.set_owner("", uid, gid))?;
+        }
+        let mode = self.mode(entry);
+        self.root.set_mode(mode)?;
         self.attributes(&Target::Name(self.root, Path::new("")), entry)?;
-        if entry.mode & libc::S_ISGID != 0 {
+        if mode & libc::S_ISGID != 0 {
             self.parents.forget()?;
         }
         self.parents.directories.say(b"", None, times(entry));
@@ -326,11 +368,14 @@ impl Unpacker<'_> {
             parent.dir.hard_link(name, &target_dir, target_name)
         })?;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        let (uid, gid) = self.host_owner(entry)?;
-        if (uid, gid) != (stat.st_uid, stat.st_gid) {
+        if let Some((uid, gid)) = self.old_owner(entry)?
+            && (uid, gid) != (stat.st_uid, stat.st_gid)
+        {
             self.check_owner(parent.dir.set_owner(name, uid, gid))?;
         }
-        if !is_link && stat.st_mode & 0o7777 != entry.mode {
+        // What is forced stays what the first name's header meant: this one does not say what kind of file it is.
+        let is_forced = self.options.force_mask.is_some();
+        if !is_link && !is_forced && stat.st_mode & 0o7777 != entry.mode {
             parent.dir.set_mode_of(name, entry.mode)?;
         }
         self.attributes(&Target::Name(&parent.dir, name), entry)?;
@@ -344,42 +389,65 @@ impl Unpacker<'_> {
         name: &[u8],
         entry: &Entry,
     ) -> Result<(), UnpackError> {
-        let forbidden = |reason| UnpackError::Forbidden {
-            name: entry.name.clone(),
-            reason,
-        };
-        let file_type = match entry.kind {
-            Kind::CharDevice => FileType::CharacterDevice,
-            Kind::BlockDevice => FileType::BlockDevice,
-            _ => FileType::Fifo,
-        };
+        let file_type = file_type(entry.kind);
+        let mode = self.mode(entry);
         let mut device = (0, 0);
         if file_type != FileType::Fifo {
-            let number = |number: i64| {
-                u32::try_from(number).map_err(|_| forbidden("the device number does not fit"))
-            };
-            device = (number(entry.device.0)?, number(entry.device.1)?);
-            if file_type == FileType::CharacterDevice && device == (0, 0) {
-                return Err(forbidden("a 0/0 character device is overlay's whiteout"));
-            }
-            if self.options.in_user_namespace {
+            device = self::device(entry)?;
+            if self.options.in_user_namespace && self.options.force_mask.is_none() {
                 return Ok(());
             }
         }
         let name = path(name);
-        self.replacing(parent, name, || {
-            parent
+        self.replacing(parent, name, || match self.options.force_mask {
+            None => parent
                 .dir
-                .create_node(name, file_type, entry.mode & 0o777, device)
+                .create_node(name, file_type, mode & 0o777, device),
+            Some(mask) => parent.dir.create_file(name, mask & 0o777).map(drop),
         })?;
         self.own(parent, name, entry)?;
-        if self.defaults.change_mode(entry.mode) {
-            parent.dir.set_mode_of(name, entry.mode)?;
+        if self.defaults.change_mode(mode) {
+            parent.dir.set_mode_of(name, mode)?;
         }
         self.attributes(&Target::Name(&parent.dir, name), entry)?;
         let (accessed, modified) = times(entry);
         Ok(parent.dir.set_times(name, accessed, modified)?)
     }
+}
+
+/// What a member becomes.
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::CharDevice => FileType::CharacterDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Regular | Kind::HardLink | Kind::GlobalHeader | Kind::Other(_) => {
+            FileType::RegularFile
+        }
+    }
+}
+
+/// True for members that have an attribute which says what they are meant to be, if they are forced.
+fn has_override(kind: Kind) -> bool {
+    !matches!(kind, Kind::Symlink | Kind::HardLink)
+}
+
+/// The numbers of a device.
+fn device(entry: &Entry) -> Result<(u32, u32), UnpackError> {
+    let forbidden = |reason| UnpackError::Forbidden {
+        name: entry.name.clone(),
+        reason,
+    };
+    let number = |number: i64| {
+        u32::try_from(number).map_err(|_| forbidden("the device number does not fit"))
+    };
+    let device = (number(entry.device.0)?, number(entry.device.1)?);
+    if entry.kind == Kind::CharDevice && device == (0, 0) {
+        return Err(forbidden("a 0/0 character device is overlay's whiteout"));
+    }
+    Ok(device)
 }
 
 /// Puts the stored pieces of a sparse file where they belong.

@@ -122,6 +122,11 @@ pub struct Options {
     pub ignore_chown_errors: bool,
     /// Leaves out devices and attributes that the kernel refuses, as a user namespace demands.
     pub in_user_namespace: bool,
+    /// The mode that all files and directories get; what the archive says of them goes into an attribute
+    /// ([`override_stat`]), and their owner is whoever unpacks.
+    ///
+    /// [`override_stat`]: super::override_stat
+    pub force_mask: Option<u32>,
 }
 
 impl Options {
@@ -134,6 +139,7 @@ impl Options {
             budget: None,
             ignore_chown_errors: false,
             in_user_namespace: false,
+            force_mask: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::directories::{Directories, Times};
 use super::{Options, UnpackError, path};
 use crate::archive::names;
+use crate::archive::override_stat::{self, OverrideStat};
 use crate::sys::{Dir, Error};
 
 /// How many are kept open: many runs share the process's descriptors.
@@ -178,7 +179,12 @@ impl<'a> Parents<'a> {
         let dir = parent.open_dir(path(last))?;
         let stat = dir.stat_self()?;
         let maps = &self.options.id_maps;
-        if let Some((uid, gid)) = maps.to_host(0, 0)
+        if let Some(mask) = self.options.force_mask {
+            let owner = maps.to_host(0, 0).unwrap_or_default();
+            let meant = OverrideStat::directory(owner, MODE).to_value();
+            dir.set_attribute("", override_stat::KEY, &meant)?;
+            dir.set_mode(mask)?;
+        } else if let Some((uid, gid)) = maps.to_host(0, 0)
             && (uid, gid) != (stat.st_uid, stat.st_gid)
         {
             match dir.set_owner("", uid, gid) {
@@ -190,7 +196,7 @@ impl<'a> Parents<'a> {
                 result => result?,
             }
         }
-        if stat.st_mode & 0o7777 != MODE {
+        if self.options.force_mask.is_none() && stat.st_mode & 0o7777 != MODE {
             dir.set_mode(MODE)?;
         }
         self.directories.make(name, stat.st_ino, times);

@@ -32,6 +32,7 @@ impl Store {
         let holds = Holds {
             whiteouts: !is_whole_tree,
             owners: !has_maps && !self.driver().ignores_chown_errors(),
+            overrides: self.driver().force_mask().is_some(),
         };
         if is_whole_tree && compares_files {
             // Its directory holds what all layers below have brought, with its own owners.
@@ -58,7 +59,11 @@ impl Store {
             .driver()
             .content(id)
             .map_err(|error| error.to_string())
-            .and_then(|root| expected.compare(&root).map_err(|error| chain(&error)));
+            .and_then(|root| {
+                expected
+                    .compare(&root, holds)
+                    .map_err(|error| chain(&error))
+            });
         match compared {
             Ok(lines) => lines
                 .into_iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::automatic::AutomaticMaps;
 use super::big_data;
-use super::driver::{PrepareOptions, Role};
+use super::driver::{Limits, PrepareOptions, Role};
 use super::error::{Error, Kind};
 use super::flags::Flags;
 use super::id;
@@ -44,6 +44,8 @@ pub struct NewContainer {
     pub in_volatile_files: bool,
     /// Creation returns only when a loss of power can't undo it.
     pub is_durable: bool,
+    /// How much may be written to its layer, where the driver can limit that.
+    pub limits: Limits,
     /// Options for mounting its layer.
     pub mount_options: Vec<String>,
     /// SELinux label of the mount and of the processes.
@@ -166,6 +168,7 @@ impl Store {
         let mut options = PrepareOptions {
             read_write: true,
             durable: new.is_durable,
+            limits: new.limits,
             ..PrepareOptions::default()
         };
         let (wanted, below) = match (image, &new.parent) {

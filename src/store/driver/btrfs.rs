@@ -79,6 +79,12 @@ impl Btrfs {
 
     /// Sets the limit of a layer in the making. That of a container without one of its own is the driver's.
     fn limit(&self, at: &Dir, options: &PrepareOptions) -> Result<(), DriverError> {
+        if options.limits.inodes.is_some() {
+            return Err(DriverError::NoLimit {
+                driver: "btrfs",
+                what: "inodes",
+            });
+        }
         let size = match options.limits.size {
             Some(size) => Some(size),
             None if options.read_write => self.size,
@@ -197,7 +203,7 @@ impl Driver for Btrfs {
             to: to.clone(),
         };
         let tree = self.prepare_empty(at, options)?;
-        let copied = reown::copy(&self.trees.content(&template.id)?, &tree, &shift)?;
+        let copied = reown::copy(&self.trees.content(&template.id)?, &tree, &shift, None)?;
         self.limit(at, options)?;
         if options.durable {
             at.sync_file_system()?;

@@ -50,6 +50,38 @@ pub enum DriverError {
         /// The least.
         least: u64,
     },
+    /// A limit where nothing holds it.
+    #[error(
+        "storage options overlay.size and overlay.inodes not supported: {path} is on {file_system} without project quotas in \
+         force: they need root, a kernel from 5.14 on, and xfs mounted with the option pquota, or ext4 made with \
+         `mkfs.ext4 -O quota,project` and mounted with prjquota"
+    )]
+    NoQuotas {
+        /// The driver's home.
+        path: String,
+        /// What it is on.
+        file_system: String,
+    },
+    /// A limit for a layer that nothing is written to.
+    #[error("a limit, size or inodes, is only supported for the layers of containers")]
+    LimitOfImage,
+    /// A limit of a kind that this driver does not have.
+    #[error("the driver {driver} can't limit the {what} of a layer")]
+    NoLimit {
+        /// The driver.
+        driver: &'static str,
+        /// What it can't limit.
+        what: &'static str,
+    },
+    /// Every project that was looked at has files in it.
+    #[error("no unused project ID was found for a quota near {0}")]
+    NoProject(u32),
+    /// The kernel's overlay can't show what files are meant to be.
+    #[error(
+        "overlay: force_mask option for writeable layers is only supported with a mount_program, as \
+         overlay.mount_program=/usr/bin/fuse-overlayfs"
+    )]
+    MaskNeedsProgram,
     /// The layer's ID can't be the name of a directory in the driver's home.
     #[error("{0:?} can't be the ID of a layer")]
     Name(String),

@@ -8,7 +8,8 @@ use super::DriverError;
 use crate::sys::{self, Dir};
 
 /// Renames within the graph root at `graph_path`. Where a Go tool has bound the home over itself, the kernel takes home and
-/// staging area for two file systems: then inside a detached copy of the root's mount.
+/// staging area for two file systems: then inside a detached copy of the root's mount. Where an administrator has made
+/// `to` a project, it no longer hands that down: layers that have a limit are projects of their own.
 pub(super) fn rename(
     graph_path: &Path,
     from: &Dir,
@@ -23,6 +24,14 @@ pub(super) fn rename(
     // Another file system at one of them is no bind: below it lie other directories of the same names.
     if from.stat_self()?.st_dev != to.stat_self()?.st_dev {
         return Err(error.into());
+    }
+    // A directory that hands a project of its own down lets in nothing of another project.
+    if to.keep_project()? {
+        match from.rename_new(name, to, new) {
+            // Both at once.
+            Err(error) if error.errno() == Some(Errno::XDEV.raw_os_error()) => {}
+            result => return Ok(result?),
+        }
     }
     let root = sys::mount::detached(graph_path)?;
     let inside = |dir: &Dir| match dir.path().strip_prefix(graph_path) {

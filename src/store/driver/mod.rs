@@ -81,6 +81,8 @@ impl DriverKind {
 pub struct Limits {
     /// In bytes; 0: no limit. `None`: as the driver's options say.
     pub size: Option<u64>,
+    /// In files, directories and others; 0: no limit. `None`: as the driver's options say.
+    pub inodes: Option<u64>,
 }
 
 /// What a layer in the making shall be.
@@ -94,7 +96,7 @@ pub struct PrepareOptions {
     pub parent_comes_later: bool,
     /// Where the contents have the container's root; its directories get this owner.
     pub root: (u32, u32),
-    /// How much may be written to it.
+    /// How much may be written to it; only for a container's.
     pub limits: Limits,
 }
 
@@ -210,6 +212,8 @@ pub struct Roots<'a> {
     pub no_id_mapped_mounts: bool,
     /// Nothing can be written in the graph root.
     pub is_read_only: bool,
+    /// Containers have their layers elsewhere: what limits these holds for nothing here.
+    pub is_for_images: bool,
 }
 
 /// Makes directories of layers. All methods block; those with LOCKS change the home. Those that have a body here do so for
@@ -303,6 +307,12 @@ pub trait Driver: Layers {
 
     /// True when unpacking goes on where an owner can't be set.
     fn ignores_chown_errors(&self) -> bool;
+
+    /// The mode that unpacked files and directories get instead of their own, which goes into an attribute
+    /// ([`override_stat`](crate::archive::override_stat)).
+    fn force_mask(&self) -> Option<u32> {
+        None
+    }
 
     /// True when a child can be prepared before its parent is in the home. A whole tree is made of its parent.
     fn stages_without_parent(&self) -> bool {
@@ -402,16 +412,18 @@ fn unmount_unused(id: &str, at: &Path) -> Result<(), DriverError> {
     }
 }
 
-/// Packs what changed in a layer, with the owners that its container has.
+/// Packs what changed in a layer, with the owners that its container has; with `overrides` as what it is meant to be.
 fn pack_changes(
     tree: &Dir,
     layer: &Side,
     changes: &[Change],
+    overrides: bool,
     out: &mut dyn Write,
 ) -> Result<(), DriverError> {
     let options = pack::Options {
         id_maps: layer.owners.own.clone(),
-        ..pack::Options::default()
+        overrides,
+        overlay: None,
     };
     let now = Time::now().seconds().into();
     pack::pack_changes(tree, changes, now, out, &options)?;

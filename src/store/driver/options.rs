@@ -23,6 +23,10 @@ pub struct DriverOptions {
     pub max_lowers: usize,
     /// How many bytes the layer of a container may hold.
     pub size: Option<u64>,
+    /// How many files, directories and others.
+    pub inodes: Option<u64>,
+    /// The mode that all unpacked files and directories get; what they are meant to be goes into an attribute.
+    pub force_mask: Option<u32>,
     /// The least that may be asked for as such.
     pub min_space: u64,
 }
@@ -41,6 +45,8 @@ impl Default for DriverOptions {
             mount_program: None,
             max_lowers: MAX_LOWERS,
             size: None,
+            inodes: None,
+            force_mask: None,
             min_space: 0,
         }
     }
@@ -100,6 +106,24 @@ fn bytes(value: &str, option: &str) -> Result<u64, DriverError> {
         .checked_mul(scale)
         .and_then(|size| size.checked_add(part))
         .ok_or_else(refuse)
+}
+
+/// A mode for everything: `shared`, `private`, or octal digits.
+fn mask(value: &str, option: &str) -> Result<u32, DriverError> {
+    let refuse = || DriverError::OptionValue {
+        option: option.to_owned(),
+        reason: "expected shared, private, or a mode in octal digits such as 0755",
+    };
+    match value {
+        "shared" => Ok(0o755),
+        "private" => Ok(0o700),
+        // Else a sign would be read as well.
+        digits if !digits.bytes().all(|digit| digit.is_ascii_digit()) => Err(refuse()),
+        digits => match u32::from_str_radix(digits, 8) {
+            Ok(mode) if mode <= 0o777 => Ok(mode),
+            _ => Err(refuse()),
+        },
+    }
 }
 
 fn stores(value: &str, option: &str) -> Result<Vec<PathBuf>, DriverError> {
@@ -173,7 +197,9 @@ impl DriverOptions {
                     .map(str::to_owned)
                     .collect();
             }
-            (DriverKind::Btrfs, "size") => self.size = Some(bytes(value, option)?),
+            (DriverKind::Btrfs | DriverKind::Overlay, "size") => {
+                self.size = Some(bytes(value, option)?);
+            }
             (DriverKind::Btrfs, "min_space") => self.min_space = bytes(value, option)?,
             (DriverKind::Overlay, "skip_mount_home") => {
                 self.skip_mount_home = is_true(value, option)?;
@@ -195,12 +221,11 @@ impl DriverOptions {
                 }
                 self.mount_program = Some(value.into());
             }
-            (DriverKind::Overlay, "size" | "inodes") => {
-                return refuse("quotas are not supported yet");
-            }
-            (DriverKind::Overlay, "force_mask") => {
-                return refuse("force_mask is not supported yet");
-            }
+            (DriverKind::Overlay, "inodes") => match value.parse() {
+                Ok(inodes) => self.inodes = Some(inodes),
+                Err(_) => return refuse("expected a number of inodes"),
+            },
+            (DriverKind::Overlay, "force_mask") => self.force_mask = Some(mask(value, option)?),
             (DriverKind::Overlay, "use_composefs") => {
                 if is_true(value, option)? {
                     return refuse("composefs is not supported");
@@ -289,5 +314,41 @@ mod tests {
         let options = parse(DriverKind::Btrfs, "btrfs.min_space=1m").unwrap();
         assert_eq!(options.min_space, 1 << 20);
         assert!(parse(DriverKind::Vfs, "size=1m").is_err());
+        let overlay = DriverKind::Overlay;
+        assert_eq!(parse(overlay, "size=1g").unwrap().size, Some(1 << 30));
+        assert_eq!(parse(overlay, "inodes=90").unwrap().inodes, Some(90));
+        for option in ["size=much", "inodes=-1", "inodes=1k", "inodes="] {
+            let message = parse(overlay, option).unwrap_err();
+            assert!(
+                message.starts_with(&format!("option {option:?}: expected")),
+                "{message}"
+            );
+        }
+        assert!(parse(DriverKind::Btrfs, "inodes=1").is_err());
+    }
+
+    #[test]
+    fn a_mask_is_a_word_or_a_mode() {
+        for (text, expected) in [
+            ("shared", Some(0o755)),
+            ("private", Some(0o700)),
+            ("0750", Some(0o750)),
+            ("700", Some(0o700)),
+            ("0", Some(0)),
+            ("1777", None),
+            ("0o755", None),
+            ("+755", None),
+            ("-1", None),
+            ("789", None),
+            ("", None),
+            ("public", None),
+        ] {
+            let parsed = parse(DriverKind::Overlay, &format!("force_mask={text}"));
+            assert_eq!(
+                parsed.ok().and_then(|options| options.force_mask),
+                expected,
+                "{text}"
+            );
+        }
     }
 }

@@ -116,6 +116,10 @@ impl Driver for Split {
         self.graph.ignores_chown_errors()
     }
 
+    fn force_mask(&self) -> Option<u32> {
+        self.graph.force_mask()
+    }
+
     fn stages_without_parent(&self) -> bool {
         self.graph.stages_without_parent()
     }

@@ -160,7 +160,7 @@ impl Trees {
         out: &mut dyn Write,
     ) -> Result<(), DriverError> {
         let (new, changes) = self.changed(layer, from)?;
-        super::pack_changes(&new, layer, &changes, out)
+        super::pack_changes(&new, layer, &changes, false, out)
     }
 
     pub(super) fn diff_size(&self, layer: &Side, from: &Base) -> Result<u64, DriverError> {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::trees::{OfTrees, Trees, check};
 use super::{
-    Driver, DriverError, DriverKind, DriverOptions, MountOptions, PrepareOptions, Role, Roots, Side,
+    Driver, DriverError, DriverKind, DriverOptions, Limits, MountOptions, PrepareOptions, Role,
+    Roots, Side,
 };
 use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::{Whiteouts, reown};
@@ -54,6 +55,12 @@ impl Driver for Vfs {
         parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<(), DriverError> {
+        if options.limits != Limits::default() {
+            return Err(DriverError::NoLimit {
+                driver: "vfs",
+                what: "size",
+            });
+        }
         match parent {
             None => {
                 super::own(at, options.root, self.trees.ignore_chown_errors)?;
@@ -91,7 +98,7 @@ impl Driver for Vfs {
             from: template.owners.own.clone(),
             to: to.clone(),
         };
-        let copied = reown::copy(&self.trees.content(&template.id)?, at, &shift)?;
+        let copied = reown::copy(&self.trees.content(&template.id)?, at, &shift, None)?;
         if options.durable {
             at.sync_file_system()?;
         }

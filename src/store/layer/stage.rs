@@ -333,6 +333,7 @@ impl Store {
             id_maps: mappings.into(),
             budget: options.budget.clone(),
             ignore_chown_errors: self.0.driver.ignores_chown_errors(),
+            force_mask: self.0.driver.force_mask(),
             ..unpack::Options::new(self.0.driver.whiteouts())
         };
         let (compression, decoder) =

@@ -32,8 +32,8 @@ pub use bind::{bind, detached, enter_private_namespace, make_private, set_id_map
 pub use change::{set_read_only, unmount, unmount_unused};
 pub use overlay::{Overlay, has_overlay, overlay, overlay_view};
 pub use place::{
-    Place, file_system_name, is_mount_point, is_mount_root, is_on_overlay, is_overlay, mount_id,
-    place,
+    Place, file_system_name, is_mount_point, is_mount_root, is_on_network, is_on_overlay,
+    is_overlay, mount_id, place,
 };
 
 /// Properties of one mount, as opposed to those of its file system.

@@ -106,6 +106,38 @@ pub fn is_on_overlay(dir: &Dir) -> Result<bool, Error> {
     Ok(file_system_type(dir)? == libc::OVERLAYFS_SUPER_MAGIC)
 }
 
+/// File systems whose files another machine has, as containers/storage lists them: NFS, SMB (three versions), ACFS, AFS (two),
+/// Ceph, GPFS, IBRIX, Lustre, NCP, NFS's own, OCFS2, PanFS, Parallels' and VirtualBox's shared folders, StorNext, VxFS.
+const OF_NETWORKS: [fs::FsWord; 19] = [
+    0x6969,
+    0x517b,
+    0xfe53_4d42,
+    0xff53_4d42,
+    0x6163_6673,
+    0x5346_414f,
+    0x6b41_4653,
+    0x00c3_6400,
+    0x4750_4653,
+    0x0131_11a8,
+    0x0bd0_0bd0,
+    0x564c,
+    0x6e66_7364,
+    0x7461_636f,
+    0xaad7_aaea,
+    0x7c7c_6673,
+    0x786f_4256,
+    0xbeef_dead,
+    0xa501_fcf5,
+];
+
+/// True when the directory is on a file system of a network, whose owners this machine has not to give.
+///
+/// # Errors
+/// When the kernel can't say.
+pub fn is_on_network(dir: &Dir) -> Result<bool, Error> {
+    Ok(OF_NETWORKS.contains(&file_system_type(dir)?))
+}
+
 fn file_system_type(dir: &Dir) -> Result<fs::FsWord, Error> {
     let statfs = fs::fstatfs(dir)
         .map_err(|errno| Error::new("stat the file system of", dir.path(), errno))?;

@@ -2,7 +2,7 @@
 //!
 //! | Command | What |
 //! |---|---|
-//! | `suites NAME@FILESYSTEM:FILTER...` | the project's own tests, on a file system of that kind |
+//! | `suites NAME@FILESYSTEM:FILTER...` | the project's own tests, on a file system of that kind; `quotas` are of here |
 //! | `life SEED ROUNDS` | stores with volumes over reboots and power cuts |
 //! | `record` | work on stores on disks whose every write and flush is recorded |
 //! | `replay SEED COUNT FOLDER` | on the host: what was recorded, with power lost at so many points |
@@ -29,6 +29,7 @@ mod node;
 mod place;
 mod power;
 mod power_loss;
+mod quotas;
 mod report;
 mod suites;
 mod whole;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::disk::Kind;
-use super::report;
+use super::{quotas, report};
 use crate::support::scratch::unmount_below;
 use crate::support::tool::Tool;
 
 /// Runs each `NAME@FILESYSTEM:FILTER...`: the test program `/in/tests/NAME`, or that part of it which the filters name
-/// (`-PART` leaves a part out), with its temporary folders on that file system. Whether all passed.
+/// (`-PART` leaves a part out), with its temporary folders on that file system. `quotas` is a part of this program. Whether
+/// all passed.
 pub fn run(selections: &[String]) -> bool {
     let selections: Vec<_> = selections
         .iter()
@@ -25,7 +26,10 @@ pub fn run(selections: &[String]) -> bool {
     }
     let mut passed = true;
     for selection in selections {
-        passed &= selection.run();
+        passed &= match &*selection.name {
+            "quotas" => quotas::run(selection.kind),
+            _ => selection.run(),
+        };
     }
     passed
 }

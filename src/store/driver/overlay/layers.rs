@@ -63,6 +63,12 @@ impl Overlay {
         Ok(is_native && probe::has_whole_diffs(&self.mount_options, self.is_rootless)?)
     }
 
+    /// True when what files are meant to be is in an attribute. A mount program shows that as it can: fuse-overlayfs 1.10
+    /// shows modes and owners, but a device as the empty file that it is, and the attribute with it.
+    fn reads_overrides(&self) -> bool {
+        self.force_mask.is_some()
+    }
+
     /// The contents of the layers below, nearest first.
     fn lower_contents(&self, id: &str) -> Result<Vec<Dir>, DriverError> {
         self.lowers(id)?
@@ -165,13 +171,14 @@ impl Layers for Overlay {
                 let options = pack::Options {
                     id_maps: layer.owners.own.clone(),
                     overlay: Some(&lowers),
+                    overrides: self.reads_overrides(),
                 };
                 pack::pack(&self.content(&layer.id)?, out, &options)?;
                 Ok(())
             }
             Some(from) => {
                 let (new, changes) = self.changed(layer, from.as_ref())?;
-                pack_changes(&new, layer, &changes, out)
+                pack_changes(&new, layer, &changes, self.reads_overrides(), out)
             }
         }
     }

@@ -8,8 +8,9 @@ use std::sync::{Arc, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 
-use super::Overlay;
 use super::layout::{self, DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS};
+use super::{Overlay, root};
+use crate::archive::override_stat::OverrideStat;
 use crate::store::driver::{Below, DriverError, Layers};
 use crate::sys::Dir;
 
@@ -23,6 +24,8 @@ pub(super) struct Chain {
     pub(super) lower: String,
     /// The text of their `lower-layers`.
     pub(super) lower_layers: String,
+    /// What their root directories are like.
+    pub(super) root: OverrideStat,
 }
 
 /// Chains of this many layers are remembered.
@@ -80,25 +83,26 @@ impl Overlay {
     }
 
     /// What a child of `parent` gets from it: its lists, and what its root directory shall be like.
-    pub(super) fn chain(&self, parent: &str) -> Result<(Arc<Chain>, Stat), DriverError> {
+    pub(super) fn chain(&self, parent: &str) -> Result<Arc<Chain>, DriverError> {
         let stat = self.stat_diff(parent)?;
         let diff = (stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
         let lock = || self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(chain) = lock().get(parent).filter(|chain| chain.diff == diff) {
-            return Ok((Arc::clone(chain), stat));
+            return Ok(Arc::clone(chain));
         }
         let (lower, lower_layers) = self.child_lowers(parent)?;
         let chain = Arc::new(Chain {
             diff,
             lower,
             lower_layers,
+            root: root::meant(&self.content(parent)?)?,
         });
         let mut chains = lock();
         if chains.len() >= MAX_CHAINS {
             chains.clear();
         }
         chains.insert(parent.to_owned(), Arc::clone(&chain));
-        Ok((chain, stat))
+        Ok(chain)
     }
 
     fn stat_diff(&self, id: &str) -> Result<Stat, DriverError> {

@@ -3,11 +3,14 @@
 //! | File | What |
 //! |---|---|
 //! | [`layout`] | the files of a layer in the home |
+//! | `layers` | finding and reading layers; what each changes |
+//! | `root` | the root directory of a layer's contents |
 //! | `elsewhere` | layers whose contents are in an additional layer store |
 //! | `lowers` | which layers lie below; healing what says so |
 //! | `mount` | from a layer to a mounted directory |
 //! | `mapping` | layers below that show other owners |
 //! | `options` | mount options, sorted |
+//! | `quota` | how much a container may write |
 //! | `probe` | what the kernel does by itself |
 //! | `program` | mounting by a program in the kernel's place |
 
@@ -20,12 +23,12 @@ mod mount;
 mod options;
 mod probe;
 mod program;
+mod quota;
+mod root;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use rustix::fs::Stat;
 
 use super::{
     Below, Driver, DriverError, DriverKind, DriverOptions, Layers, MountOptions, PrepareOptions,
@@ -40,9 +43,13 @@ use layout::{DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS, MERGED, OLD_DIFF, WO
 use lowers::Chain;
 use mapping::Mapping;
 use program::MountProgram;
+use quota::Quota;
 
 /// Says whether a mount program has made the home's layers, whose marks the kernel does not know.
 const HAS_MOUNT_PROGRAM: &str = ".has-mount-program";
+
+/// The mode of everything where nobody but root of a user name space may look at it.
+const PRIVATE: u32 = 0o700;
 
 /// The driver and its home, `<graph root>/overlay`.
 #[derive(Debug)]
@@ -62,6 +69,9 @@ pub struct Overlay {
     is_rootless: bool,
     mapping: Mapping,
     program: Option<MountProgram>,
+    /// The mode of all that is unpacked.
+    force_mask: Option<u32>,
+    quota: Quota,
     layer_stores: LayerStores,
     /// Layers that this process made or healed.
     whole: Mutex<HashSet<String>>,
@@ -81,7 +91,7 @@ impl Overlay {
             None => roots.graph.try_clone()?,
         };
         let is_new = place.stat(LINKS)?.is_none();
-        let program = match options.mount_program {
+        let program = match options.mount_program.clone() {
             Some(path) => Some(MountProgram::new(
                 path,
                 roots.run_path.join("strata/views"),
@@ -94,6 +104,24 @@ impl Overlay {
                  or btrfs",
                 roots.graph_path.display()
             )));
+        }
+        let quota = match roots.is_for_images || roots.is_read_only {
+            true => Quota::default(),
+            false => Quota::open(&place, &options)?,
+        };
+        let is_rootless = sys::userns::is_rootless()?;
+        let mut force_mask = options.force_mask;
+        if force_mask.is_none()
+            && program.is_some()
+            && is_rootless
+            && sys::mount::is_on_network(&place)?
+        {
+            tracing::warn!(
+                "{} is on a network file system, where owners are not ours to give: force_mask=private is in force; \
+                 configure it to silence this",
+                roots.graph_path.display()
+            );
+            force_mask = Some(PRIVATE);
         }
         let home = roots.graph.ensure_dir("overlay", 0o700)?;
         let links = home.ensure_dir(LINKS, 0o755)?;
@@ -134,9 +162,11 @@ impl Overlay {
             skip_mount_home: options.skip_mount_home,
             ignore_chown_errors: options.ignore_chown_errors,
             max_lowers: options.max_lowers,
-            is_rootless: sys::userns::is_rootless()?,
+            is_rootless,
             mapping: Mapping::new(roots.no_id_mapped_mounts || program.is_some()),
             program,
+            force_mask,
+            quota,
             layer_stores: LayerStores::open(options.layer_stores)?,
             whole: Mutex::default(),
             chains: Mutex::default(),
@@ -164,6 +194,10 @@ impl Overlay {
         self.whole().insert(id.to_owned());
     }
 
+    fn release_quota(&self, trash: &Dir, name: &str) -> Result<(), DriverError> {
+        self.quota.release(&self.home, &trash.open_dir(name)?)
+    }
+
     fn rename(&self, from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DriverError> {
         home::rename(&self.graph_path, from, name, to, new)
     }
@@ -184,13 +218,6 @@ impl Overlay {
         }
         layout::short_name(prepared)?
             .ok_or_else(|| layout::damaged(id, "its file link was not written"))
-    }
-
-    /// Gives the root of a layer's contents the mode and owner that its parent's has.
-    fn inherit_root(&self, diff: &Dir, parent: &Stat) -> Result<(), DriverError> {
-        let owner = (parent.st_uid, parent.st_gid);
-        super::own(diff, owner, self.ignore_chown_errors)?;
-        Ok(diff.set_mode(parent.st_mode & 0o7777)?)
     }
 
     /// True when something that this driver mounts is at `at`.
@@ -235,21 +262,25 @@ impl Driver for Overlay {
         parent: Option<&str>,
         options: &PrepareOptions,
     ) -> Result<(), DriverError> {
+        if options.read_write && self.force_mask.is_some() && self.program.is_none() {
+            return Err(DriverError::MaskNeedsProgram);
+        }
+        // What is made in it from here on belongs to its project.
+        self.quota.limit(&self.home, at, options)?;
         at.create_dir(DIFF, 0o700)?;
-        let diff = at.open_dir(DIFF)?;
         let mut files = Vec::with_capacity(3);
+        let diff = at.open_dir(DIFF)?;
+        if self.force_mask.is_some() || parent.is_none() || options.parent_comes_later {
+            self.make_root(&diff, options.root)?;
+        }
         match parent {
             Some(parent) if !options.parent_comes_later => {
-                let (chain, root) = self.chain(parent)?;
-                self.inherit_root(&diff, &root)?;
+                let chain = self.chain(parent)?;
+                self.inherit_root(&diff, chain.root)?;
                 files.extend(write_lowers(at, &chain)?);
             }
-            Some(_) => diff.set_mode(0o555)?,
-            None => {
-                super::own(&diff, options.root, self.ignore_chown_errors)?;
-                diff.set_mode(0o555)?;
-                at.create_dir(EMPTY, 0o700)?;
-            }
+            Some(_) => {}
+            None => at.create_dir(EMPTY, 0o700)?,
         }
         at.create_dir(WORK, 0o700)?;
         at.create_dir(MERGED, 0o700)?;
@@ -295,22 +326,27 @@ impl Driver for Overlay {
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError> {
         self.prepare(at, None, options)?;
+        // What is copied is no more written by the container than what lies below others.
+        let unlimited = self.quota.lift(&self.home, at, options)?;
         let shift = Shift {
             from: template.owners.own.clone(),
             to: to.clone(),
         };
         let view = self.view(template)?;
         let copied = match role {
-            Role::Contents => reown::copy(&view, &at.open_dir(DIFF)?, &shift)?,
+            Role::Contents => reown::copy(&view, &at.open_dir(DIFF)?, &shift, self.force_mask)?,
             Role::Base => {
                 // The older generation, as peers call it: it lies below the layer's own.
                 at.create_dir(OLD_DIFF, 0o700)?;
                 let base = at.open_dir(OLD_DIFF)?;
-                let copied = reown::copy(&view, &base, &shift)?;
-                self.inherit_root(&at.open_dir(DIFF)?, &base.stat_self()?)?;
+                let copied = reown::copy(&view, &base, &shift, self.force_mask)?;
+                self.inherit_root(&at.open_dir(DIFF)?, root::meant(&base)?)?;
                 copied
             }
         };
+        if let Some(project) = unlimited {
+            self.quota.limit_what_comes(&self.home, project, options)?;
+        }
         if options.durable {
             at.sync_file_system()?;
         }
@@ -322,9 +358,9 @@ impl Driver for Overlay {
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
-        let (chain, root) = self.chain(parent)?;
+        let chain = self.chain(parent)?;
         if inherit_root {
-            self.inherit_root(&at.open_dir(DIFF)?, &root)?;
+            self.inherit_root(&at.open_dir(DIFF)?, chain.root)?;
         }
         sync_all(&write_lowers(at, &chain)?, at)
     }
@@ -334,6 +370,7 @@ impl Driver for Overlay {
             whiteouts: self.whiteouts(),
             shift: below.shift.clone(),
             ignore_chown_errors: self.ignore_chown_errors,
+            force_mask: self.force_mask,
         };
         let lowers = self.directories_below(at, below)?;
         Ok(inherit::inherit(
@@ -356,6 +393,10 @@ impl Driver for Overlay {
 
     fn ignores_chown_errors(&self) -> bool {
         self.ignore_chown_errors
+    }
+
+    fn force_mask(&self) -> Option<u32> {
+        self.force_mask
     }
 
     fn stages_without_parent(&self) -> bool {
@@ -412,6 +453,10 @@ impl Driver for Overlay {
                 drop(self.make_short_link(short, id));
             }
             return Err(error);
+        }
+        // The layer is gone: what else a limit does is no reason to say that it is not.
+        if let Err(error) = self.release_quota(trash, name) {
+            tracing::warn!(%error, "the limit of a deleted layer stays");
         }
         Ok(true)
     }

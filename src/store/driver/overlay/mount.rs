@@ -29,11 +29,17 @@ impl Overlay {
         if is_own {
             self.heal(id, &layer, &lowers)?;
         }
-        let options::Options { mut flags, data } =
-            options::choose(&wanted.options, &self.mount_options, self.is_rootless)?;
+        let options::Options {
+            mut flags,
+            mut data,
+        } = options::choose(&wanted.options, &self.mount_options, self.is_rootless)?;
         flags.read_only |= wanted.read_only || !is_own || self.is_elsewhere(&layer)?;
         flags.no_devices |= wanted.is_strict;
         flags.no_set_id |= wanted.is_strict;
+        if self.program.is_some() && self.force_mask.is_some() {
+            // What files are meant to be is in the attribute that peers have it in.
+            data.push("xattr_permissions=2".to_owned());
+        }
         let mut mount = OverlayMount {
             flags,
             options: data,
