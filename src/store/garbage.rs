@@ -28,24 +28,14 @@ fn ids<R: Record>(edit: &Edit<'_, R>) -> HashSet<String> {
 
 impl Store {
     /// Removes what no record points at: layers in the driver's home, data directories, recipes, and
-    /// the staging areas of dead processes. Unmounts nothing that has a record.
+    /// the staging areas of dead processes. Unmounts nothing that has a record, and leaves layers that are used: a peer that
+    /// deletes a container leaves our mount, and a pod in it.
     ///
     /// # Errors
     /// When something can't be read or moved away; what was removed before stays removed.
     pub fn collect_garbage(&self) -> Result<Garbage, Error> {
-        self.collect_garbage_but(HashSet::new())
-    }
-
-    /// As [`Store::collect_garbage`], but for the layers with these IDs: those that are mounted though a
-    /// peer has deleted their records.
-    ///
-    /// # Errors
-    /// As [`Store::collect_garbage`].
-    pub fn collect_garbage_but(&self, used: HashSet<String>) -> Result<Garbage, Error> {
         self.remove_leftovers()?;
-        self.write(Scope::ALL, move |transaction| {
-            transaction.collect_garbage(&used)
-        })
+        self.write(Scope::ALL, |transaction| transaction.collect_garbage())
     }
 }
 
@@ -65,13 +55,16 @@ impl Inner {
 }
 
 impl Transaction<'_> {
-    fn collect_garbage(&mut self, used: &HashSet<String>) -> Result<Garbage, Error> {
+    fn collect_garbage(&mut self) -> Result<Garbage, Error> {
         let store = self.store;
         let mut garbage = Garbage::default();
         let mut layers = ids(self.layers());
         layers.extend(store.volatile_layers_elsewhere()?);
-        for id in store.driver.list()? {
-            if !layers.contains(&id) && !used.contains(&id) {
+        let mut unrecorded = store.driver.list()?;
+        unrecorded.retain(|id| !layers.contains(id));
+        let used = self.used_layers(&unrecorded)?;
+        for id in unrecorded {
+            if !used.contains(&id) {
                 self.discard_layer(&id)?;
                 garbage.layers.push(id);
             }

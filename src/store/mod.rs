@@ -50,6 +50,7 @@ pub mod id;
 pub mod id_map;
 pub mod image;
 mod image_root;
+mod in_use;
 mod index;
 pub mod json;
 mod last_write;

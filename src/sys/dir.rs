@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -119,6 +119,16 @@ impl Dir {
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The absolute path as the kernel has it, without links; of a directory that is gone what it was.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn real_path(&self) -> Result<PathBuf, Error> {
+        let number = self.as_fd().as_raw_fd().to_string();
+        let found = Self::open("/proc/self/fd")?.find_link(number)?;
+        Ok(found.unwrap_or_else(|| self.path.clone()))
     }
 
     /// A second descriptor of the same directory.

@@ -39,11 +39,23 @@ pub struct Line {
 impl Line {
     /// The value of an option of the file system, `upperdir` for one.
     pub fn super_option(&self, name: &str) -> Option<OsString> {
+        self.options_called(name).next().map(unescape)
+    }
+
+    /// The paths in the options of the file system that are called so: one in each, or several with colons between.
+    pub fn super_paths(&self, name: &str) -> Vec<PathBuf> {
+        // Colons within a path are escaped as well.
+        self.options_called(name)
+            .flat_map(|value| value.split(|byte| *byte == b':'))
+            .map(|path| PathBuf::from(unescape(path)))
+            .collect()
+    }
+
+    fn options_called<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         // Commas within a value are escaped, so the text is split before escapes are undone.
         self.super_options
             .split(|byte| *byte == b',')
-            .find_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-            .map(unescape)
+            .filter_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }
 
@@ -142,6 +154,20 @@ pub fn around<'a>(table: &'a [Line], path: &Path) -> Option<&'a Line> {
         .max_by_key(|line| line.mount_point.as_os_str().len())
 }
 
+/// The mounts that show something of the directory `path`, in whole or in part, wherever they are; with the path of
+/// it in the directory. `path` is absolute and without links.
+pub fn shown_of<'a>(table: &'a [Line], path: &Path) -> impl Iterator<Item = (&'a Line, &'a Path)> {
+    let place = around(table, path).and_then(|line| {
+        let inside = path.strip_prefix(&line.mount_point).ok()?;
+        Some(((line.major, line.minor), line.root.join(inside)))
+    });
+    table.iter().filter_map(move |line| {
+        let (device, root) = place.as_ref()?;
+        let rest = line.root.strip_prefix(root).ok()?;
+        ((line.major, line.minor) == *device).then_some((line, rest))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +200,25 @@ mod tests {
         let around = |path: &str| around(&table, Path::new(path)).map(|line| line.id);
         assert_eq!(around("/mnt2/a"), Some(36));
         assert_eq!(around("/mnt20"), None);
+    }
+
+    #[test]
+    fn what_shows_a_directory_is_found_by_what_is_mounted() {
+        let table = parse(
+            b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
+              2 1 8:2 /sub /data rw - ext4 /dev/b rw\n\
+              3 1 8:2 /sub/home/one/diff /elsewhere rw - ext4 /dev/b rw\n\
+              4 1 8:1 /data/home/two /other rw - ext4 /dev/a rw\n\
+              5 2 8:2 /sub/home /data/home rw - ext4 /dev/b rw\n\
+              6 1 0:9 / /o rw - overlay o rw,lowerdir+=/a\\072b,lowerdir+=/c,lowerdir=d:e\n",
+        );
+        let shown: Vec<_> = shown_of(&table, Path::new("/data/home"))
+            .map(|(line, rest)| (line.id, rest.to_str().unwrap()))
+            .collect();
+        assert_eq!(shown, [(3, "one/diff"), (5, "")]);
+        let paths = |name: &str| table[5].super_paths(name);
+        assert_eq!(paths("lowerdir+"), [Path::new("/a:b"), Path::new("/c")]);
+        assert_eq!(paths("lowerdir"), [Path::new("d"), Path::new("e")]);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use super::node::Node;
-use crate::support::plugin::{Kubelet, Plugin, Wish, inline_handle};
+use crate::support::plugin::{self, Kubelet, Plugin, Settings, Wish, inline_handle};
+use crate::support::scratch::Scratch;
+use crate::support::tool::{self, Tool};
 
 /// The devices of all overlays, by their upper directories. Binds of one overlay share its device.
 fn devices_by_upper() -> HashMap<String, HashSet<String>> {
@@ -72,4 +74,75 @@ fn a_mount_that_was_not_recorded_is_taken_over() {
     }
     assert_eq!(fs::read_to_string(&records).unwrap(), "[]");
     assert_eq!(plugin.stop(), 0);
+}
+
+#[test]
+fn a_layer_that_is_mounted_somewhere_is_no_garbage() {
+    // `gc` asked nobody what is mounted: it took the upper directory of a mount away, and the next write in it failed.
+    tool::require_root();
+    let scratch = Scratch::new("unrecorded");
+    let binary = plugin::binary(env!("CARGO_BIN_EXE_strata"));
+    let settings = Settings::below(scratch.path(), &binary);
+    let strata = |arguments: &[&str]| {
+        Tool::at(&settings.binary)
+            .args(settings.store_arguments())
+            .args(arguments)
+    };
+    let create = |arguments: &[&str]| {
+        let ran = strata(&[&["create-layer"], arguments].concat()).ok();
+        ran.text().lines().next().unwrap().to_owned()
+    };
+    let lowest = create(&[]);
+    let middle = create(&[&lowest]);
+    let written = create(&[&middle]);
+    let bound = create(&[]);
+    let idle = create(&[]);
+    let unused = create(&[]);
+    strata(&["mount", &idle]).ok();
+    let home = settings.graph.join("overlay");
+    let (overlay, bind) = (scratch.dir("mounted"), scratch.dir("bound"));
+    let at = |id: &str, name: &str| home.join(id).join(name).display().to_string();
+    let options = format!(
+        "lowerdir={}:{},upperdir={},workdir={}",
+        at(&middle, "diff"),
+        at(&lowest, "diff"),
+        at(&written, "diff"),
+        at(&written, "work")
+    );
+    Tool::new("mount")
+        .args(["-t", "overlay", "overlay", "-o", &options])
+        .arg(&overlay)
+        .ok();
+    Tool::new("mount")
+        .args(["--bind", &at(&bound, "diff")])
+        .arg(&bind)
+        .ok();
+    fs::write(settings.graph.join("overlay-layers/layers.json"), "[]").unwrap();
+
+    let used = [&lowest, &middle, &written, &bound];
+    let repaired = strata(&["check", "--repair"]).output();
+    assert_eq!(repaired.code, 1, "{repaired}");
+    assert!(repaired.stderr.contains("is in use"), "{repaired}");
+    strata(&["gc"]).ok();
+    for id in used {
+        assert!(home.join(id).join("diff").exists(), "{id} is used");
+    }
+    for id in [&idle, &unused] {
+        assert!(!home.join(id).exists(), "{id} is not used");
+    }
+    fs::write(overlay.join("file"), "x").unwrap();
+    fs::write(bind.join("file"), "x").unwrap();
+
+    // Out of sight and still in use.
+    let open = fs::File::open(overlay.join("file")).unwrap();
+    Tool::new("umount").arg("--lazy").arg(&overlay).ok();
+    Tool::new("umount").arg(&bind).ok();
+    strata(&["gc"]).ok();
+    assert!(home.join(&written).exists() && home.join(&lowest).exists());
+    assert!(!home.join(&bound).exists());
+    drop(open);
+    strata(&["gc"]).ok();
+    for id in used {
+        assert!(!home.join(id).exists(), "{id} is no longer used");
+    }
 }

@@ -1,12 +1,10 @@
 //! Collection: what kills and failures left in the store, and nobody will ask for.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Error;
 use super::images::ImageError;
-use super::mounts::Line;
 use super::{Volumes, in_store};
 
 /// What was removed.
@@ -40,11 +38,9 @@ impl Volumes {
                 image: "left by a pull".to_owned(),
                 source: ImageError::from(error),
             })?;
-        // A peer that deletes a container leaves our mount, and a pod in it.
-        let mounted: HashSet<String> = self.mounts.table()?.iter().filter_map(layer_of).collect();
         let garbage = self
             .store
-            .collect_garbage_but(mounted)
+            .collect_garbage()
             .map_err(in_store("collect garbage"))?;
         let unrecorded = garbage.layers.len() + garbage.data.len();
         if unfinished + unrecorded > 0 {
@@ -55,10 +51,4 @@ impl Volumes {
             unrecorded,
         })
     }
-}
-
-/// The layer whose directory is written by the mount.
-fn layer_of(line: &Line) -> Option<String> {
-    let layer = line.upper.as_deref()?.parent()?.file_name()?;
-    Some(layer.to_str()?.to_owned())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Report;
 use super::problem::Problem;
+use crate::store::driver::DriverError;
 use crate::store::error::{Error, Kind};
 use crate::store::transaction::Scope;
 use crate::store::{Layers, Store};
@@ -80,12 +81,18 @@ impl Store {
         Ok(failed)
     }
 
-    /// Removes a directory of the driver, unless it has got a record.
+    /// Removes a directory of the driver, unless it has got a record, or is used.
     fn discard_unrecorded(&self, id: &str) -> Result<(), Error> {
         let id = id.to_owned();
         self.write(Scope::LAYERS, move |transaction| {
             if transaction.layers().find_id(&id)?.is_some() {
                 return Ok(());
+            }
+            if transaction
+                .used_layers(std::slice::from_ref(&id))?
+                .contains(&id)
+            {
+                return Err(DriverError::Mounted(id).into());
             }
             transaction.discard_layer(&id)
         })

@@ -113,6 +113,11 @@ pub enum DriverError {
         "layer {0} is in use: a process has files in an earlier mount of it open; it is free when that process ends"
     )]
     InUse(String),
+    /// Something is mounted of a layer that no record speaks of.
+    #[error(
+        "layer {0} is in use: it, or a layer on it, is mounted; it is free when that is unmounted"
+    )]
+    Mounted(String),
     /// The layers below have a container's IDs elsewhere than it wants them, and mounts can't change that here.
     #[error(
         "the owners below layer {0} can't be mapped by a mount: that needs root, a kernel from 5.19 on and a file \

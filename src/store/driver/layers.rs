@@ -1,5 +1,6 @@
 //! [`Layers`]: what is asked of the layers that are in a driver's home.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::trees::OfTrees;
 use super::{Base, DriverError, Side};
 use crate::archive::changes::Change;
+use crate::sys::mount_table::Line;
 use crate::sys::{self, Dir};
 
 /// The layers in the home of a driver, and in those of additional stores: found, read, unmounted, compared.
@@ -79,6 +81,21 @@ pub trait Layers: fmt::Debug + Send + Sync {
     /// When the kernel can't say.
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError>;
 
+    /// The layers of the home that the mounts of a table show, or say that they stand on.
+    ///
+    /// # Errors
+    /// When the home can't be read.
+    fn mounted(&self, table: &[Line]) -> Result<HashSet<String>, DriverError>;
+
+    /// True when the kernel still works in the layer's directory, whether or not a mount is to be seen.
+    ///
+    /// # Errors
+    /// When the layer can't be written.
+    fn is_held(&self, id: &str) -> Result<bool, DriverError> {
+        let _ = id;
+        Ok(false)
+    }
+
     /// What differs between a layer and `from`.
     ///
     /// # Errors
@@ -137,6 +154,10 @@ impl<D: OfTrees + fmt::Debug + Send + Sync> Layers for D {
 
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
         self.trees().is_mounted(at)
+    }
+
+    fn mounted(&self, table: &[Line]) -> Result<HashSet<String>, DriverError> {
+        self.trees().mounted(table)
     }
 
     fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {

@@ -3,6 +3,7 @@
 //! Each knows the other's root as an additional store, so that layers may stand on each other. A layer in the making is
 //! the one's in whose root its staging directory lies.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use super::{
 use crate::archive::Whiteouts;
 use crate::archive::changes::Change;
 use crate::archive::id_shift::IdMaps;
+use crate::sys::mount_table::Line;
 use crate::sys::tree::Copied;
 use crate::sys::{self, Dir};
 
@@ -209,6 +211,16 @@ impl Layers for Split {
             true => self.images.is_mounted(at),
             false => self.graph.is_mounted(at),
         }
+    }
+
+    fn mounted(&self, table: &[Line]) -> Result<HashSet<String>, DriverError> {
+        let mut mounted = self.graph.mounted(table)?;
+        mounted.extend(self.images.mounted(table)?);
+        Ok(mounted)
+    }
+
+    fn is_held(&self, id: &str) -> Result<bool, DriverError> {
+        self.of(id)?.is_held(id)
     }
 
     fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {

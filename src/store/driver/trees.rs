@@ -1,5 +1,6 @@
 //! Whole trees in one folder, a directory for each layer: what the drivers without differences have in common.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Base, DriverError, DriverOptions, MountOptions, Roots, Side, regular_file};
 use crate::archive::changes::{self, Change, Tree};
 use crate::store::id;
+use crate::sys::mount_table::{self, Line};
 use crate::sys::{self, Dir};
 
 /// The folder, and those of additional stores.
@@ -129,6 +131,15 @@ impl Trees {
             return Ok(self.home.stat(id)?.is_some());
         }
         Ok(sys::mount::mount_id(at)?.is_some())
+    }
+
+    pub(super) fn mounted(&self, table: &[Line]) -> Result<HashSet<String>, DriverError> {
+        let shown = mount_table::shown_of(table, &self.home.real_path()?)
+            .filter_map(|(_, rest)| rest.components().next())
+            .filter_map(|id| id.as_os_str().to_str())
+            .map(str::to_owned)
+            .collect();
+        Ok(shown)
     }
 
     pub(super) fn changed(

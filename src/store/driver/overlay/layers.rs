@@ -1,17 +1,19 @@
 //! The layers in the home: finding and reading them, and what each changes in those below.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::layout::{self, MERGED};
-use super::{Overlay, check, probe};
+use super::{Overlay, check, mount, probe};
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::pack;
 use crate::store::driver::{
     Base, DriverError, Layers, Side, pack_changes, regular_file, unmount_unused,
 };
+use crate::sys::mount_table::Line;
 use crate::sys::{self, Dir};
 
 impl Overlay {
@@ -152,6 +154,14 @@ impl Layers for Overlay {
 
     fn is_mounted(&self, at: &Path) -> Result<bool, DriverError> {
         Ok(self.is_at(at)?)
+    }
+
+    fn mounted(&self, table: &[Line]) -> Result<HashSet<String>, DriverError> {
+        self.layers_in(table)
+    }
+
+    fn is_held(&self, id: &str) -> Result<bool, DriverError> {
+        Ok(self.program.is_none() && mount::is_in_use(&self.layer(id)?)?)
     }
 
     fn changes(&self, layer: &Side, from: &Base) -> Result<Vec<Change>, DriverError> {

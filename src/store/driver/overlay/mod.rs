@@ -9,6 +9,7 @@
 //! | `lowers` | which layers lie below; healing what says so |
 //! | `mount` | from a layer to a mounted directory |
 //! | `mapping` | layers below that show other owners |
+//! | `mounted` | which layers are mounted, by the mount table |
 //! | `options` | mount options, sorted |
 //! | `quota` | how much a container may write |
 //! | `probe` | what the kernel does by itself |
@@ -20,6 +21,7 @@ pub mod layout;
 mod lowers;
 mod mapping;
 mod mount;
+mod mounted;
 mod options;
 mod probe;
 mod program;

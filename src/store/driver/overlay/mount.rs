@@ -224,7 +224,7 @@ impl Overlay {
 ///
 /// An overlay that keeps an index refuses directories that another one works in, its work directory among them. So
 /// one is made, without a place, for which the layer's work directory is the upper one.
-fn is_in_use(layer: &Dir) -> Result<bool, sys::Error> {
+pub(super) fn is_in_use(layer: &Dir) -> Result<bool, sys::Error> {
     const PROBE: &str = "probe";
     layer.remove_tree(PROBE)?;
     let probe = layer.ensure_dir(PROBE, 0o700)?;
