@@ -6,14 +6,16 @@ use std::io::{BufWriter, Write};
 use serde::Serialize;
 
 use super::members::{Pieces, write};
-use super::{BackupError, Counts, END, HEAD, Head, Sum, VERSION};
+use super::{BackupError, Counts, END, HEAD, Head, Maps, Sum, VERSION};
 use crate::archive::compression::Compression;
 use crate::archive::pack;
 use crate::archive::tar::Writer;
 use crate::digest::{Algorithm, Hasher};
 use crate::store::driver::DriverError;
 use crate::store::layer::diff::DiffError;
-use crate::store::{Error, Flags, Found, LayerRecord, Store};
+use crate::store::{
+    ContainerRecord, Error, Flags, Found, Kind, LayerRecord, Record, Store, big_data,
+};
 use crate::sys::Dir;
 
 impl Store {
@@ -25,9 +27,22 @@ impl Store {
     pub fn export(&self, out: impl Write) -> Result<Counts, BackupError> {
         let mut out = Writer::new(BufWriter::with_capacity(1 << 20, out));
         let mut counts = Counts::default();
-        json(&mut out, HEAD, &Head { version: VERSION })?;
 
         let containers = self.containers()?;
+        let mapped = containers
+            .iter()
+            .filter(|found| !found.mappings().is_empty());
+        let maps = |found: Found<ContainerRecord>| Maps {
+            uidmap: found.uid_map.clone(),
+            gidmap: found.gid_map.clone(),
+        };
+        let head = Head {
+            version: VERSION,
+            mapped: mapped
+                .map(|found| (found.layer.clone(), maps(found)))
+                .collect(),
+        };
+        json(&mut out, HEAD, &head)?;
         let is_kept = |flags: &Flags| !flags.is_set(Flags::VOLATILE);
         let volatile: HashSet<String> = containers
             .iter()
@@ -37,14 +52,16 @@ impl Store {
         for layer in self.layers_to_export(&volatile)? {
             let prefix = format!("layers/{}", counts.layers);
             json(&mut out, &format!("{prefix}/record.json"), &*layer.record)?;
-            directory(&mut out, &prefix, self.0.layers.dir(), &layer.id)?;
+            let home = self.0.layers.dir();
+            directory(&mut out, &prefix, Kind::Layer, home, &*layer.record)?;
             self.export_diff(&mut out, &prefix, &layer)?;
             counts.layers += 1;
         }
         for image in self.images()?.iter().filter(|image| !image.is_read_only) {
             let prefix = format!("images/{}", counts.images);
             json(&mut out, &format!("{prefix}/record.json"), &*image.record)?;
-            directory(&mut out, &prefix, self.0.images.dir(), &image.id)?;
+            let home = self.0.images.dir_of(&image.id);
+            directory(&mut out, &prefix, Kind::Image, home, &*image.record)?;
             counts.images += 1;
         }
         for container in containers.iter().filter(|found| is_kept(&found.flags)) {
@@ -54,7 +71,8 @@ impl Store {
                 &format!("{prefix}/record.json"),
                 &*container.record,
             )?;
-            directory(&mut out, &prefix, self.0.containers.dir(), &container.id)?;
+            let home = self.0.containers.dir();
+            directory(&mut out, &prefix, Kind::Container, home, &*container.record)?;
             counts.containers += 1;
         }
         json(&mut out, END, &counts)?;
@@ -163,14 +181,30 @@ fn json<W: Write>(
     write(out, name, &bytes).map_err(BackupError::Write)
 }
 
-/// The directory of an object, if it has one.
-fn directory<W: Write>(
+/// The directory of an object, if it has one; there is a file in it for each item that is listed.
+fn directory<W: Write, R: Record>(
     out: &mut Writer<W>,
     prefix: &str,
+    kind: Kind,
     home: &Dir,
-    id: &str,
+    record: &R,
 ) -> Result<(), BackupError> {
-    let Some(dir) = home.find_dir(id)? else {
+    let dir = home.find_dir(record.id())?;
+    for key in record.data_keys() {
+        let file = big_data::file_name(key).map_err(BackupError::Store)?;
+        let found = match &dir {
+            Some(dir) => dir.stat(file)?,
+            None => None,
+        };
+        if found.is_none() {
+            return Err(BackupError::Missing {
+                kind,
+                id: record.id().to_owned(),
+                key: key.clone(),
+            });
+        }
+    }
+    let Some(dir) = dir else {
         return Ok(());
     };
     let pieces = Pieces::new(out, format!("{prefix}/directory"));

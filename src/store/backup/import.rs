@@ -11,8 +11,9 @@ use super::{BackupError, Counts, END, HEAD, Head, Sum, VERSION};
 use crate::archive::compression;
 use crate::archive::unpack::{self, Whiteouts};
 use crate::digest::{Algorithm, HashingReader};
-use crate::store::id_map::{IdMap, Wanted, WantedMaps};
-use crate::store::layer::stage::RECIPE;
+use crate::store::driver::PrepareOptions;
+use crate::store::id_map::IdMappings;
+use crate::store::layer::stage::{RECIPE, StagedLayer};
 use crate::store::staging::Entry;
 use crate::store::transaction::Scope;
 use crate::store::{
@@ -53,7 +54,7 @@ impl Store {
             let kind = next.split('/').next().unwrap_or_default();
             let (is_new, counts) = match kind {
                 "layers" => {
-                    let is_new = self.import_layer(&mut members, found.layers)?;
+                    let is_new = self.import_layer(&mut members, found.layers, &head)?;
                     found.layers += 1;
                     (is_new, Kind::Layer)
                 }
@@ -94,6 +95,7 @@ impl Store {
         &self,
         members: &mut Members<R>,
         number: u64,
+        head: &Head,
     ) -> Result<bool, BackupError> {
         let prefix = format!("layers/{number}");
         let name = format!("{prefix}/record.json");
@@ -106,18 +108,12 @@ impl Store {
             io::copy(&mut stream, &mut io::sink()).map_err(BackupError::Decode)?;
             None
         } else {
-            let parent = Some(record.parent.as_str()).filter(|parent| !parent.is_empty());
             let options = StageOptions {
                 diff_id: record.diff_digest.clone(),
-                // What has no digest is written to: in a split store it is not among what images have.
-                read_write: record.diff_digest.is_none(),
-                mappings: WantedMaps {
-                    uids: wanted(&record.uid_map),
-                    gids: wanted(&record.gid_map),
-                },
                 ..StageOptions::default()
             };
-            let staged = self.stage_layer_over(parent, &mut stream, &options);
+            let staged = self.stage_recorded(&record, head)?;
+            let staged = self.fill(staged, &mut stream, &options);
             let staged = staged.map_err(|error| BackupError::Store(error.into()))?;
             // What follows the end of an archive belongs to the sum.
             io::copy(&mut stream, &mut io::sink()).map_err(BackupError::Decode)?;
@@ -153,6 +149,48 @@ impl Store {
             }
         })?;
         Ok(true)
+    }
+
+    /// Prepares the layer `record` without contents. These get the owners that its record has them with: whatever the
+    /// driver would choose for a new layer, peers and mounts go by that.
+    fn stage_recorded(&self, record: &LayerRecord, head: &Head) -> Result<StagedLayer, Error> {
+        let parent = match &*record.parent {
+            "" => None,
+            parent => {
+                let found = self.find_layer(parent)?.filter(|found| found.id == parent);
+                Some(found.ok_or(Error::ParentUnknown)?.record)
+            }
+        };
+        let of_container = head.mapped.get(&record.id);
+        let mut mappings = record.mappings();
+        if let Some(maps) = of_container.filter(|_| mappings.is_empty()) {
+            // Peers before 1.64 record the maps with the container alone.
+            mappings = IdMappings {
+                uids: maps.uidmap.clone(),
+                gids: maps.gidmap.clone(),
+            };
+        }
+        let options = PrepareOptions {
+            // What has no digest is written to: in a split store it is not among what images have.
+            read_write: record.diff_digest.is_none(),
+            durable: true,
+            ..PrepareOptions::default()
+        };
+        let is_shown = of_container.is_some()
+            && parent.as_ref().is_none_or(|parent| !parent.is_mapped())
+            && self.driver().shows_other_owners()?;
+        if is_shown {
+            let parent = parent.as_ref().map(|parent| &*parent.id);
+            let mut staged = self.0.stage_empty(parent, &options)?;
+            staged.shift.to = (&mappings).into();
+            staged.mappings = mappings;
+            return Ok(staged);
+        }
+        let parent = parent
+            .as_deref()
+            .map(|parent| self.side(parent))
+            .transpose()?;
+        self.0.stage_mapped(parent.as_ref(), mappings, options)
     }
 
     fn import_image<R: Read>(
@@ -282,13 +320,6 @@ fn duplicate_name(kind: Kind, name: &str, owner: String) -> Error {
         kind,
         name: name.to_owned(),
         owner,
-    }
-}
-
-fn wanted(maps: &[IdMap]) -> Wanted {
-    match maps {
-        [] => Wanted::Host,
-        maps => Wanted::Mapped(maps.to_vec()),
     }
 }
 

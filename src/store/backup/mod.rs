@@ -1,7 +1,7 @@
 //! A store as one tar stream, and back: its layers, images and containers with their records.
 //!
 //! ```text
-//! strata-backup.json           {"version":1}
+//! strata-backup.json           {"version":1}, and the ID maps of containers' layers: those are written through mounts
 //! layers/<n>/record.json       the row of layers.json; parents come before their children
 //! layers/<n>/directory.<k>     big data, a tar in pieces; only where there is any
 //! layers/<n>/diff.<k>          the difference to the parent, a tar in pieces
@@ -25,11 +25,13 @@ pub mod export;
 pub mod import;
 mod members;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Kind};
+use super::id_map::IdMap;
 use crate::archive::tar;
 
 /// The first member.
@@ -43,6 +45,19 @@ const VERSION: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     version: u32,
+    /// The layers of containers that have ID maps, with these. The layer's own record may lack them, and where mounts show
+    /// other owners such a layer needs no copy of what is below. Backups without it are read, too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    mapped: BTreeMap<String, Maps>,
+}
+
+/// The ID maps of a container, as its record has them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Maps {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    uidmap: Vec<IdMap>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gidmap: Vec<IdMap>,
 }
 
 /// The contents of a layer's last member.
@@ -85,6 +100,16 @@ pub enum BackupError {
     /// A later version wrote it.
     #[error("the backup has version {0}, and this strata reads up to version {VERSION}")]
     Version(u32),
+    /// A record lists an item that has no file.
+    #[error("the item {key:?} of {kind} {id} has no file")]
+    Missing {
+        /// Of which kind.
+        kind: Kind,
+        /// Its ID.
+        id: String,
+        /// The item's key.
+        key: String,
+    },
     /// What came is not what was written.
     #[error("{kind} {id} is damaged in the backup: {what}")]
     Damaged {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::record::LayerRecord;
 use super::stage::{CONTENTS, DATA, RECIPE, StagedLayer};
+use crate::archive::id_shift::Shift;
 use crate::store::driver::PrepareOptions;
 use crate::store::error::{Error, Kind};
 use crate::store::read_only::ReadOnlyStore;
@@ -171,6 +172,7 @@ impl Store {
             measured: None,
             original: Some(Arc::clone(original)),
             mappings: original.mappings(),
+            shift: Shift::default(),
         };
         Ok((staged, copied))
     }

@@ -11,18 +11,19 @@ use crate::store::{Inner, Store};
 use crate::sys::Dir;
 
 impl Inner {
-    /// Finishes the directory in `at` of a layer over `parent`, which is in the store and has the same owners.
+    /// Finishes the directory in `at` of a staged layer whose parent is in the store.
     pub(in crate::store) fn inherit(
         &self,
         at: &Dir,
         implied: &[Vec<u8>],
-        parent: Option<&str>,
+        staged: &StagedLayer,
     ) -> Result<(), Error> {
         if implied.is_empty() {
             return Ok(());
         }
         let below = Below {
-            layer: parent,
+            layer: staged.parent.as_deref(),
+            shift: staged.shift.clone(),
             ..Below::default()
         };
         Ok(self.driver.inherit(at, implied, &below)?)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::compression::{self, Compression};
-use crate::archive::id_shift::IdMaps;
+use crate::archive::id_shift::{IdMaps, Shift};
 use crate::archive::read_ahead;
 use crate::archive::tar_split;
 use crate::archive::unpack::{self, Budget, Limits, UnpackError};
@@ -153,6 +153,8 @@ pub struct StagedLayer {
     pub(in crate::store) original: Option<Arc<LayerRecord>>,
     /// Where its contents have the IDs of containers.
     pub(in crate::store) mappings: IdMappings,
+    /// From the owners of the layers below to its own, where mounts move them.
+    pub(in crate::store) shift: Shift,
 }
 
 impl StagedLayer {
@@ -181,6 +183,7 @@ impl Inner {
             measured: None,
             original: None,
             mappings: IdMappings::default(),
+            shift: Shift::default(),
         })
     }
 
@@ -227,6 +230,7 @@ impl Inner {
             measured: None,
             original: None,
             mappings: IdMappings::default(),
+            shift: Shift::default(),
         })
     }
 }
@@ -286,7 +290,21 @@ impl Store {
             (None, Some(parent)) => self.0.stage_empty(Some(parent), &prepare),
             _ => self.stage_over(below, &wanted, prepare),
         };
-        let mut staged = staged.map_err(StageError::Store)?;
+        let staged = staged.map_err(StageError::Store)?;
+        self.fill(staged, diff, options)
+    }
+
+    /// Reads `diff` to its end into a layer without contents that was made ready. Of the options, those count that say what
+    /// the diff must be.
+    ///
+    /// # Errors
+    /// As [`Store::stage_layer`].
+    pub(in crate::store) fn fill(
+        &self,
+        mut staged: StagedLayer,
+        diff: impl Read + Send,
+        options: &StageOptions,
+    ) -> Result<StagedLayer, StageError> {
         let dir = staged.dir()?;
         let contents = dir.open_dir(CONTENTS)?;
         let root = self
@@ -295,11 +313,9 @@ impl Store {
             .prepared_content(&contents)
             .map_err(StageError::Driver)?;
         let recipe = dir.create_file(RECIPE, 0o600)?;
-        staged.parent_comes_later = parent_comes_later;
-        let mappings = &staged.mappings;
-        let measured = self.read_diff(diff, &root, recipe, options, mappings)?;
-        if !parent_comes_later {
-            let inherited = self.0.inherit(&contents, &measured.implied, parent);
+        let measured = self.read_diff(diff, &root, recipe, options, &staged.mappings)?;
+        if !staged.parent_comes_later {
+            let inherited = self.0.inherit(&contents, &measured.implied, &staged);
             inherited.map_err(StageError::Store)?;
         }
         staged.measured = Some(measured);
