@@ -3,7 +3,7 @@
 //! Contents are for checksums; here it is what headers say: which names there are, and their kind, owner, mode, size and
 //! time. What no header says, as the owner of a directory that an archive implies, is not looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -17,6 +17,9 @@ use crate::sys::{Cursor, Dir, Error};
 
 /// As the kernel: more links on one path are a loop.
 const MAX_LINKS: usize = 40;
+
+/// With what the name of a deletion begins in an archive.
+const MARK: &[u8] = b".wh.";
 
 /// What must be under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct Holds {
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     names: BTreeMap<Vec<u8>, Attributes>,
+    /// What archives call their deletions.
+    marks: HashSet<Vec<u8>>,
     layers: usize,
 }
 
@@ -84,8 +89,12 @@ impl Expected {
         if name.is_empty() {
             return;
         }
-        if let Some(deleted) = last.strip_prefix(b".wh.") {
-            return self.delete(parent, deleted, holds);
+        if let Some(deleted) = last.strip_prefix(MARK) {
+            self.delete(parent, deleted, holds);
+            if holds.whiteouts {
+                self.marks.insert(name);
+            }
+            return;
         }
         self.imply(parent);
         let is_link = what == What::Is(FileType::Symlink);
@@ -119,7 +128,7 @@ impl Expected {
 
     /// A deletion: of one name, or of all that earlier archives have in `parent`.
     fn delete(&mut self, parent: &[u8], name: &[u8], holds: Holds) {
-        if name.starts_with(b".wh.") {
+        if name.starts_with(MARK) {
             // Marks other than that of an opaque directory are old tools' own.
             if name == b".wh..opq" && !holds.whiteouts {
                 self.remove_below(parent, self.layers);
@@ -200,6 +209,21 @@ impl Expected {
         name
     }
 
+    /// True for a deletion that is a file as in its archive, which peers with a mount program make of it; its mark of
+    /// overlay's is then none of what is `left`.
+    fn is_mark(&self, name: &[u8], left: &mut BTreeMap<&[u8], &Attributes>) -> bool {
+        if !self.marks.contains(name) {
+            return false;
+        }
+        let (parent, mark) = names::split(name);
+        let deleted = names::join(parent, mark.strip_prefix(MARK).unwrap_or_default());
+        let found = left.get(deleted.as_slice());
+        if found.is_some_and(|found| found.what == What::Whiteout) {
+            left.remove(deleted.as_slice());
+        }
+        true
+    }
+
     /// How `root` differs, a line each: `-/name` is missing, `+/name` is too many, `/name(mode:0644￫0600)` is another.
     ///
     /// # Errors
@@ -227,6 +251,9 @@ impl Expected {
                 stat = override_stat::meant(dir, &last, stat)?;
             }
             let name = names::join(cursor.path().as_os_str().as_bytes(), last.as_bytes());
+            if self.is_mark(&name, &mut left) {
+                continue;
+            }
             let Some(expected) = left.remove(name.as_slice()) else {
                 lines.push(format!("+{}", shown(&name)));
                 continue;
@@ -442,5 +469,30 @@ mod tests {
         );
         let found: Vec<_> = expected.names.keys().map(|name| shown(name)).collect();
         assert_eq!(found, ["/a", "/a/b", "/a/b/new", "/c", "/c/kept"]);
+    }
+
+    /// What containers-storage leaves where it has a mount program.
+    #[test]
+    fn deletions_may_be_the_files_that_archives_have() {
+        let holds = Holds {
+            whiteouts: true,
+            ..HOLDS
+        };
+        let (_folder, source) = place();
+        shell(&source, "mkdir a b; touch a/.wh.gone b/.wh..wh..opq b/new");
+        let archive = pack::pack(&source, Vec::new(), &pack::Options::default()).unwrap();
+        let mut expected = Expected::default();
+        take_in(&mut expected, &archive, holds);
+        assert_eq!(
+            expected.compare(&source, holds).unwrap(),
+            Vec::<String>::new()
+        );
+        shell(
+            &source,
+            "rm a/.wh.gone; touch a/.wh.other b/.wh.new; touch -r b/new a",
+        );
+        let told = expected.compare(&source, holds).unwrap();
+        let told: Vec<_> = told.iter().filter(|line| !line.contains("mtime")).collect();
+        assert_eq!(told, ["+/a/.wh.other", "+/b/.wh.new", "-/a/gone"]);
     }
 }

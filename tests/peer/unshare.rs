@@ -27,16 +27,21 @@ impl User {
         scratch.program(tool::find("containers-storage-newest"), "newest");
         std::fs::write(scratch.path().join("subordinate"), subordinate).unwrap();
         chown(scratch.dir("home"), Some(id), Some(id)).unwrap();
+        scratch.dir("dev");
         Self { scratch, id }
     }
 
     /// Runs a script as the user; `$S` is Strata, `$N` the peer, both with roots of a store.
     fn run(&self, script: &str) -> Ran {
-        // The system's own files stay as they are: these lie over them for this process alone.
+        // The system's own files stay as they are: these lie over them for this process alone. The device of FUSE is
+        // everybody's on a Debian with udev, but not in each container.
         const AS_USER: &str = "set -e\n\
              mount --make-rprivate /\n\
              mount --bind \"$1/subordinate\" /etc/subuid\n\
              mount --bind \"$1/subordinate\" /etc/subgid\n\
+             mount -t tmpfs dev \"$1/dev\"\n\
+             mknod -m 666 \"$1/dev/fuse\" c 10 229\n\
+             [ ! -e /dev/fuse ] || mount --bind \"$1/dev/fuse\" /dev/fuse\n\
              cd \"$1/home\"\n\
              exec timeout -k 1 60 setpriv --reuid \"$2\" --regid \"$2\" --clear-groups \
              env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=\"$1/home\" S=\"$1/strata -g g -R r -s $4\" \
@@ -144,6 +149,66 @@ fn a_store_of_a_user_has_layers_with_files_of_several_owners() {
     // The same by the peer, which finds the marks that a user may set.
     let size = user.said("$STRATA unshare sh -c '$N diff -u top | tar -tv --numeric-owner'");
     assert!(size.contains("9/") && size.contains(".wh.d"), "{size}");
+}
+
+/// Where a user's kernel mounts no overlays, fuse-overlayfs does.
+#[test]
+fn a_store_of_a_user_is_mounted_by_a_program() {
+    tool::find("fuse-overlayfs");
+    let user = User::new(NOBODY, "nobody:100000:65536\n");
+    let base = Layer::new().dir("d").file("d/one", "one\n").dir("e");
+    let base = base.file("e/old", "old\n").file("e/kept", "kept\n");
+    let upper = Layer::new().whiteout("e/old").dir("d");
+    let upper = upper.file("d/.wh..wh..opq", "").file("d/two", "two\n");
+    for (name, layer) in [("base.tar", base), ("upper.tar", upper)] {
+        std::fs::write(user.scratch.path().join(name), layer.tar()).unwrap();
+    }
+    const WITH_PROGRAM: &str = "set -e; P='--storage-opt overlay.mount_program=/usr/bin/fuse-overlayfs'; \
+                                export S=\"$S $P\" N=\"$N $P\"; ";
+    let said = |script: &str| user.said(&format!("{WITH_PROGRAM}{script}"));
+    // Layers of both, in one home; and a container's layer on those of either.
+    let two = ["$S", "$N"];
+    for (name, maker) in ["ours", "theirs"].into_iter().zip(two) {
+        said(&format!(
+            "$STRATA unshare sh -ec '{maker} import-layer -f ../base.tar -n {name}-base; \
+             {maker} import-layer -f ../upper.tar -n {name} {name}-base; $S create-layer -n {name}-top {name}'"
+        ));
+        let seen = said(&format!(
+            "$STRATA unshare sh -ec 'M=$($S mount {name}-top); stat -f -c %T $M; cd $M; find . -type f | sort; \
+             echo more >> e/kept; rm -r d; echo new > new; chown 9:9 new; cd; $S unmount {name}-top; find $M'"
+        ));
+        let seen: Vec<&str> = seen.lines().collect();
+        assert_eq!(seen[..3], ["fuseblk", "./d/two", "./e/kept"], "{name}");
+        assert_eq!(seen.len(), 5, "nothing stays mounted: {seen:?}");
+        for reader in two {
+            let listed = said(&format!(
+                "$STRATA unshare sh -ec '{reader} diff -u {name}-top | tar -t --show-transformed-names; \
+                 {reader} diff -u {name}-top | tar -x -O e/kept; {reader} diff -u {name}-top | \
+                 tar -tv --numeric-owner new'"
+            ));
+            let mut names: Vec<_> = listed.lines().take_while(|line| *line != "kept").collect();
+            names.sort_unstable();
+            assert_eq!(
+                names,
+                [".wh.d", "e/", "e/kept", "new"],
+                "{reader}: {listed}"
+            );
+            assert!(listed.contains("kept\nmore"), "{reader}: {listed}");
+            assert!(listed.contains(" 9/9 "), "{reader}: {listed}");
+            let image = said(&format!("$STRATA unshare {reader} diff -u {name} | tar -t"));
+            let image: Vec<&str> = image.lines().collect();
+            let expected = ["e/.wh.old", "d", "d/.wh..wh..opq", "d/two"];
+            assert_eq!(image, expected, "{reader}");
+        }
+        said(&format!("$STRATA unshare $S delete-layer {name}-top"));
+    }
+    let left = said(
+        "$S -U layers -q; ls g/overlay | grep -cx '.\\{64\\}'; cat g/overlay/.has-mount-program",
+    );
+    let left: Vec<&str> = left.lines().collect();
+    assert_eq!(left[4..], ["4", "true"], "{left:?}");
+    // What either has written is whole, as both see it.
+    said("$STRATA unshare sh -ec '$S check; $N check -q'");
 }
 
 /// A release of the peer enters one name space from within the other until the kernel has none left.
