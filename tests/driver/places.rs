@@ -64,6 +64,9 @@ impl Drop for Disk {
     }
 }
 
+/// Makes the device of FUSE everybody's for this thread and its children, as udev does; a container's may be root's alone.
+const FUSE: &str = "mkdir dev; mount -t tmpfs dev dev; mknod -m 666 dev/fuse c 10 229; mount --bind dev/fuse /dev/fuse";
+
 /// Runs the tests of the driver `name` with homes on a file system of this kind.
 fn run(name: &str, kind: FileSystem, is_rootless: bool) {
     let disk = Disk::new(kind);
@@ -87,6 +90,9 @@ fn run(name: &str, kind: FileSystem, is_rootless: bool) {
         std::fs::File::create(&copy).unwrap();
         mount::bind(disk.path(), &place, Flags::default()).unwrap();
         mount::bind(&program, &copy, Flags::default()).unwrap();
+        if name == "program" {
+            Tool::new("sh").args(["-ec", FUSE]).within(open.path()).ok();
+        }
         std::os::unix::fs::chown(&place, Some(100_000), Some(100_000)).unwrap();
         let descriptor = std::os::fd::AsFd::as_fd(&namespace).as_raw_fd();
         tool = Tool::new("nsenter")
@@ -112,7 +118,11 @@ fn run(name: &str, kind: FileSystem, is_rootless: bool) {
         .and_then(|(number, _)| number.parse().ok());
     assert!(passed >= Some(11), "{output}");
     if is_rootless {
-        for path in [place, open.path().join("program")] {
+        let mut mounts = vec![place, open.path().join("program")];
+        if name == "program" {
+            mounts.extend(["/dev/fuse".into(), open.path().join("dev")]);
+        }
+        for path in mounts {
             assert!(mount::unmount(&path).unwrap());
         }
     }
@@ -138,6 +148,7 @@ places! {
     rootless_overlay_on_ext4: "overlay", Ext4, true;
     rootless_overlay_on_xfs: "overlay", Xfs, true;
     rootless_overlay_on_btrfs: "overlay", Btrfs, true;
+    rootless_program_on_ext4: "program", Ext4, true;
     rootless_vfs_on_ext4: "vfs", Ext4, true;
     rootless_vfs_on_xfs: "vfs", Xfs, true;
     rootless_vfs_on_btrfs: "vfs", Btrfs, true;
