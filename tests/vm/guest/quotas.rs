@@ -351,4 +351,16 @@ fn an_administrators_project_stays_one(store: &Store) {
     assert_eq!(other.write("some", 6), Ok(()));
     other.delete();
     assert_eq!(store.home().project().expect("a project"), 700_000);
+    // The limit of a project that images are made in is not theirs.
+    let staging = Dir::open(store.folder.join("graph/strata/staging")).expect("a folder");
+    staging.set_project(800_000).expect("root may");
+    let limit = ProjectLimit {
+        bytes: 1 << 30,
+        inodes: 0,
+    };
+    staging.limit_project(800_000, limit).expect("root may");
+    let image = store.image(&options, MIB);
+    store.strata(&options, &["delete-image", &image]);
+    let found = staging.find_project(800_000).expect("numbers");
+    assert_eq!(found.limit, limit);
 }

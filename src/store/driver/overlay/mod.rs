@@ -197,7 +197,8 @@ impl Overlay {
     }
 
     fn release_quota(&self, trash: &Dir, name: &str) -> Result<(), DriverError> {
-        self.quota.release(&self.home, &trash.open_dir(name)?)
+        let layer = trash.open_dir(name)?;
+        self.quota.release(&self.home, trash, &layer)
     }
 
     fn rename(&self, from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DriverError> {

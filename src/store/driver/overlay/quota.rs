@@ -142,12 +142,15 @@ impl Quota {
         }
     }
 
-    /// Takes the limit off the project of a layer that was moved out of the home, since peers take projects over as they
-    /// find them.
-    pub(super) fn release(&self, home: &Dir, layer: &Dir) -> Result<(), DriverError> {
+    /// Takes the limit off the project of a layer that was moved from the home to `trash`, since peers take projects over
+    /// as they find them.
+    pub(super) fn release(&self, home: &Dir, trash: &Dir, layer: &Dir) -> Result<(), DriverError> {
         let project = layer.project()?;
-        // The home's own, if it has one, is its administrator's.
-        if project == 0 || project == home.project()? || !self.is_in_force(home)? {
+        if project == 0 || !self.is_in_force(home)? {
+            return Ok(());
+        }
+        // Those of the folders that layers are made and kept in are their administrator's; an image's may have one.
+        if project == home.project()? || project == trash.project()? {
             return Ok(());
         }
         if home.find_project(project)?.limit != ProjectLimit::default() {
