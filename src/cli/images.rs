@@ -195,7 +195,7 @@ fn size(store: &Store, image: &ImageRecord) -> Result<u64, Error> {
             let layer = layers
                 .find_id(&next)
                 .ok_or(Error::Unknown(crate::store::Kind::Layer))?;
-            size += match &layer.diff_digest {
+            size += match layer.diff_digest.get() {
                 Some(_) => layer.diff_size.unsigned_abs(),
                 None => store.diff_size(&layer.id, None)?,
             };

@@ -1,12 +1,14 @@
 //! Named blobs beside a record: their files, sizes and digests.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Error, Kind};
 use super::replacing::{Intent, Listing};
 use super::transaction::{Scope, Transaction};
-use super::{BigDataItem, Store};
+use super::{BigDataItem, RecordedDigest, Store};
 use crate::digest::Digest;
 
 /// The file that holds the item `key`: the key itself if it is made of `a`-`z`, `0`-`9` and `.`, but for its last letter,
@@ -42,6 +44,10 @@ struct Listed {
     store: usize,
 }
 
+fn digest_of(digests: &BTreeMap<String, RecordedDigest>, key: &str) -> Option<Digest> {
+    digests.get(key).and_then(RecordedDigest::get).cloned()
+}
+
 impl Store {
     fn listed(&self, kind: Kind, object: &str, key: &str) -> Result<Listed, Error> {
         let unknown = || Error::Unknown(kind);
@@ -65,7 +71,7 @@ impl Store {
                     id: image.id.clone(),
                     keys: image.big_data_names.clone(),
                     size: image.big_data_sizes.get(key).copied(),
-                    digest: image.big_data_digests.get(key).cloned(),
+                    digest: digest_of(&image.big_data_digests, key),
                     store,
                 })
             }
@@ -75,7 +81,7 @@ impl Store {
                     id: container.id.clone(),
                     keys: container.big_data_names.clone(),
                     size: container.big_data_sizes.get(key).copied(),
-                    digest: container.big_data_digests.get(key).cloned(),
+                    digest: digest_of(&container.big_data_digests, key),
                     store: 0,
                 })
             }
@@ -184,7 +190,7 @@ impl Store {
             let id = transaction.id_of(kind, &object)?;
             let new = Listing {
                 size: Some(item.bytes.len() as i64),
-                digest: Some(item.recorded_digest()),
+                digest: Some(item.recorded_digest().into()),
             };
             let key = &item.key;
             let at = match transaction.listing(kind, &id, key)? {

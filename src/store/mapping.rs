@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::container::record::ContainerRecord;
 use super::driver::{Base, Driver, DriverKind, Owners, Side};
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::id_map::IdMappings;
 use super::layer::record::LayerRecord;
 use super::transaction::Transaction;
 use super::{Inner, Store};
+use crate::archive::id_shift::IdMaps;
 
 impl LayerRecord {
     /// Where its own contents have the IDs of containers.
@@ -118,7 +119,7 @@ impl Store {
     /// A layer to be copied or compared.
     pub(super) fn side(&self, layer: &LayerRecord) -> Result<Side, Error> {
         let mut own = layer.mappings();
-        if own.is_empty() && layer.diff_digest.is_none() {
+        if own.is_empty() && layer.diff_digest.get().is_none() {
             // Peers before 1.64 record the maps with the container alone.
             own = self
                 .find_container(&layer.id)?
@@ -133,6 +134,25 @@ impl Store {
             id: layer.id.clone(),
             owners,
         })
+    }
+
+    /// Where a mount of a container, or of a layer, by its ID or name shows the container's IDs.
+    ///
+    /// # Errors
+    /// When nothing has the key, or the records can't be read.
+    pub fn shown_maps(&self, key: &str) -> Result<IdMaps, Error> {
+        if let Some(container) = self.find_container(key)? {
+            let maps = container.mappings();
+            if !maps.is_empty() {
+                return Ok((&maps).into());
+            }
+            return match self.find_layer(&container.layer)? {
+                Some(layer) => Ok(self.side(&layer)?.owners.own),
+                None => Ok(IdMaps::default()),
+            };
+        }
+        let layer = self.find_layer(key)?.ok_or(Error::Unknown(Kind::Layer))?;
+        Ok(self.side(&layer)?.owners.own)
     }
 
     /// A layer, and what it is compared with: its parent.

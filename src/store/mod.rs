@@ -14,6 +14,7 @@
 //! | File | What |
 //! |---|---|
 //! | [`table`], [`row`], [`scan`], [`index`] | records in memory, parsed when asked for |
+//! | [`recorded_digest`] | digests in records, and what stands in their place |
 //! | [`view`], [`roster`] | all records as they were at one moment, parsed or not |
 //! | [`table_file`], [`last_write`], [`spare`] | their files, locks, tokens |
 //! | [`edit`] | one table under its exclusive lock, and its changes |
@@ -61,6 +62,7 @@ mod mounts;
 mod naming;
 mod opening;
 mod read_only;
+pub mod recorded_digest;
 mod replacing;
 mod roster;
 mod row;
@@ -92,6 +94,7 @@ pub use layer::record::LayerRecord;
 pub use layer::stage::{StageError, StageOptions, StagedLayer};
 pub use layer::{Layers, NewLayer};
 pub use mounting::Mounting;
+pub use recorded_digest::RecordedDigest;
 pub use roster::Roster;
 pub use row::{Record, Row, Shape};
 pub use time::Time;

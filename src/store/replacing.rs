@@ -22,7 +22,7 @@ use super::image_root::move_file;
 use super::staging::Entry;
 use super::table::ParseTableError;
 use super::transaction::{Scope, Transaction};
-use super::{ContainerRecord, ImageRecord, Inner, Store};
+use super::{ContainerRecord, ImageRecord, Inner, RecordedDigest, Store};
 use crate::digest::Digest;
 use crate::sys::{Dir, Durability};
 
@@ -30,7 +30,7 @@ use crate::sys::{Dir, Durability};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listing {
     pub(super) size: Option<i64>,
-    pub(super) digest: Option<Digest>,
+    pub(super) digest: Option<RecordedDigest>,
 }
 
 /// One item that is about to replace another.
@@ -55,7 +55,7 @@ fn path(kind: Kind) -> String {
 struct Items<'a> {
     names: &'a mut Vec<String>,
     sizes: &'a mut BTreeMap<String, i64>,
-    digests: &'a mut BTreeMap<String, Digest>,
+    digests: &'a mut BTreeMap<String, RecordedDigest>,
 }
 
 impl<'a> Items<'a> {
@@ -384,7 +384,7 @@ mod tests {
                 let (at, old) = transaction.listing(Kind::Image, "image", "b")?.unwrap();
                 let new = Listing {
                     size: Some(5),
-                    digest: Some(item("newer").recorded_digest()),
+                    digest: Some(item("newer").recorded_digest().into()),
                 };
                 let intent = Intent {
                     id: "image".into(),
@@ -424,7 +424,7 @@ mod tests {
         let mut image = ImageRecord::default();
         let listing = |size| Listing {
             size: Some(size),
-            digest: Some(Digest::of(b"x")),
+            digest: Some(Digest::of(b"x").into()),
         };
         let mut items = Items::of_image(&mut image);
         for key in ["a", "b", "c"] {

@@ -210,7 +210,7 @@ impl<'a> Stack<'a> {
         };
         for layer in chain {
             if let Some(id) = stack.equal(layer)?
-                && let Some(diff_id) = &layer.diff_digest
+                && let Some(diff_id) = layer.diff_digest.get()
             {
                 stack.push(diff_id, layer.diff_size.unsigned_abs());
                 stack.top = Some(id);
@@ -227,7 +227,7 @@ impl<'a> Stack<'a> {
     /// A layer that an image may stand on and that is `layer`, or has its contents: itself, unless it
     /// stands elsewhere or is a container's copy with other owners. None when there is none yet.
     fn equal(&self, layer: &LayerRecord) -> Result<Option<String>, CommitError> {
-        let Some(diff_id) = &layer.diff_digest else {
+        let Some(diff_id) = layer.diff_digest.get() else {
             return Ok(None);
         };
         let is_mapped =

@@ -93,7 +93,7 @@ impl Puller {
             layer: parent,
             metadata: image.metadata.clone(),
             created: Some(image.created),
-            digest: image.digest.clone(),
+            digest: image.digest.get().cloned(),
             big_data: store.image_items(&image)?,
             layers,
             extend: true,
@@ -106,7 +106,7 @@ impl Puller {
         }
         let pulled = Pulled {
             image_id: image.id.clone(),
-            digest: image.digest.clone(),
+            digest: image.digest.get().cloned(),
             names,
             layers_brought: tasks.len(),
             layers_reused: chain.len() - tasks.len(),

@@ -226,7 +226,7 @@ impl Puller {
             }
             return Ok(Pulled {
                 image_id: image.id.clone(),
-                digest: image.digest.clone(),
+                digest: image.digest.get().cloned(),
                 names: vec![reference.storage_name()],
                 was_present: true,
                 ..Pulled::default()
@@ -464,12 +464,7 @@ impl Puller {
                 },
             },
             // Its ID says what it is made of only as long as nobody has chosen it.
-            Some(layer)
-                if layer
-                    .diff_digest
-                    .as_ref()
-                    .is_none_or(|is| *is == plan.diff_id) =>
-            {
+            Some(layer) if layer.diff_digest.get().is_none_or(|is| *is == plan.diff_id) => {
                 Whereabouts::Other
             }
             _ => Whereabouts::Nowhere,

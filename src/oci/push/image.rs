@@ -59,7 +59,7 @@ impl Image {
         for ((diff_id, descriptor), record) in listed.zip(chain) {
             if record
                 .diff_digest
-                .as_ref()
+                .get()
                 .is_some_and(|found| found != diff_id)
             {
                 return Err(broken(format!(
@@ -135,7 +135,7 @@ fn in_oci(layer: &Descriptor) -> Descriptor {
 fn known_forms(descriptor: &Descriptor, record: &Arc<LayerRecord>) -> Vec<Descriptor> {
     let mut known = vec![descriptor.clone()];
     if let (Some(digest), Some(kind)) = (
-        &record.compressed_diff_digest,
+        record.compressed_diff_digest.get(),
         Compression::from_number(record.compression).and_then(layer_media_type),
     ) && *digest != descriptor.digest
         && record.compressed_size > 0

@@ -133,7 +133,7 @@ impl Store {
         } = summed;
         pieces.finish().map_err(BackupError::Write)?;
         let digest = hasher.finish();
-        if let Some(recorded) = &layer.diff_digest
+        if let Some(recorded) = layer.diff_digest.get()
             && *recorded != digest
         {
             return Err(BackupError::Store(

@@ -109,7 +109,7 @@ impl Store {
             None
         } else {
             let options = StageOptions {
-                diff_id: record.diff_digest.clone(),
+                diff_id: record.diff_digest.get().cloned(),
                 ..StageOptions::default()
             };
             let staged = self.stage_recorded(&record, head)?;
@@ -133,7 +133,7 @@ impl Store {
             return Ok(false);
         };
         let dir = staged.dir()?;
-        if record.diff_digest.is_none() {
+        if record.diff_digest.get().is_none() {
             // It will change, and then a recipe of what it was would be wrong.
             dir.remove_file_if_found(RECIPE)?;
         }
@@ -172,7 +172,7 @@ impl Store {
         }
         let options = PrepareOptions {
             // What has no digest is written to: in a split store it is not among what images have.
-            read_write: record.diff_digest.is_none(),
+            read_write: record.diff_digest.get().is_none(),
             durable: true,
             ..PrepareOptions::default()
         };

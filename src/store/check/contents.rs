@@ -46,7 +46,7 @@ impl Store {
             Ok(seen) => seen,
             Err(text) => return vec![Problem::LayerUnreadable(id.clone(), text)],
         };
-        if layer.diff_digest.as_ref() != Some(&seen.digest) {
+        if layer.diff_digest.get() != Some(&seen.digest) {
             return vec![Problem::LayerDigest(id.clone())];
         }
         if layer.diff_size != 0 && layer.diff_size.unsigned_abs() != seen.size {

@@ -20,7 +20,9 @@ pub use problem::Problem;
 pub use repair::{RepairError, RepairOptions};
 
 use super::error::{Error, Kind};
-use super::{ContainerRecord, Found, ImageRecord, LayerRecord, Layers, Store, Time, View};
+use super::{
+    ContainerRecord, Found, ImageRecord, LayerRecord, Layers, RecordedDigest, Store, Time, View,
+};
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -137,13 +139,20 @@ impl Store {
                 problems.push(Problem::LayerDataMissing(id.clone(), key.clone()));
             }
         }
+        for (what, digest) in [
+            ("the digest of its blob", &layer.compressed_diff_digest),
+            ("its digest", &layer.diff_digest),
+            ("the digest of its table of contents", &layer.toc_digest),
+        ] {
+            problems.extend(not_a_digest(Kind::Layer, id, what, digest));
+        }
         if !layer.parent.is_empty() && layers.find_id(&layer.parent).is_none() {
             problems.push(Problem::LayerMissing(layer.parent.clone()));
             return Ok(problems);
         }
         if let Err(error) = self.driver().content(id) {
             problems.push(Problem::LayerUnreadable(id.clone(), error.to_string()));
-        } else if layer.diff_digest.is_some() {
+        } else if layer.diff_digest.get().is_some() {
             problems.extend(self.check_contents(layers, layer, options.compares_files));
         }
         Ok(problems)
@@ -204,6 +213,13 @@ impl Store {
                 _ => {}
             }
         }
+        problems.extend(not_a_digest(
+            Kind::Image,
+            &image.id,
+            "its digest",
+            &image.digest,
+        ));
+        problems.extend(bad_digests(Kind::Image, &image.id, &image.big_data_digests));
         let is_gone = !problems.is_empty() && self.find_image(&image.id)?.is_none();
         Ok(if is_gone { Vec::new() } else { problems })
     }
@@ -248,6 +264,11 @@ impl Store {
                 _ => {}
             }
         }
+        problems.extend(bad_digests(
+            Kind::Container,
+            id,
+            &container.big_data_digests,
+        ));
         let is_gone = !problems.is_empty() && self.find_container(id)?.is_none();
         Ok(if is_gone { Vec::new() } else { problems })
     }
@@ -269,6 +290,32 @@ impl Report {
             .or_else(|| self.read_only_images.get(id));
         found.map_or(&[], Vec::as_slice)
     }
+}
+
+/// What a record says in the place of a digest, when it says something.
+fn not_a_digest(kind: Kind, id: &str, what: &str, recorded: &RecordedDigest) -> Option<Problem> {
+    let is_wrong = recorded.get().is_none() && !recorded.is_none();
+    is_wrong.then(|| Problem::NotADigest {
+        kind,
+        id: id.to_owned(),
+        what: what.to_owned(),
+        text: recorded.as_str().to_owned(),
+    })
+}
+
+/// Those of data items: an empty one is no digest either.
+fn bad_digests<'a>(
+    kind: Kind,
+    id: &'a str,
+    digests: &'a BTreeMap<String, RecordedDigest>,
+) -> impl Iterator<Item = Problem> + 'a {
+    let bad = digests.iter().filter(|(_, digest)| digest.get().is_none());
+    bad.map(move |(key, digest)| Problem::NotADigest {
+        kind,
+        id: id.to_owned(),
+        what: format!("the digest of data item {key:?}"),
+        text: digest.as_str().to_owned(),
+    })
 }
 
 /// The layers that images and containers stand on.

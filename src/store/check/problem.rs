@@ -1,5 +1,7 @@
 //! [`Problem`]: one thing that is wrong with a store, in the peer's words.
 
+use crate::store::error::Kind;
+
 /// One thing that is wrong. The texts name what is damaged, which may lie below where they are told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -37,6 +39,18 @@ pub enum Problem {
     /// It has another length.
     #[error("image {0}: data item {1:?}: image data item has incorrect size")]
     ImageDataSize(String, String),
+    /// What a record has in the place of a digest is none.
+    #[error("{kind} {id}: {what} is no digest: {text:?}")]
+    NotADigest {
+        /// Of which kind.
+        kind: Kind,
+        /// Its ID.
+        id: String,
+        /// Which digest.
+        what: String,
+        /// What is there.
+        text: String,
+    },
     /// A container's image is not there.
     #[error("image {0}: image missing")]
     ImageMissing(String),
@@ -60,6 +74,11 @@ impl Problem {
             | Self::LayerSize(id)
             | Self::LayerModified(id, _)
             | Self::LayerUnreadable(id, _) => Some(id),
+            Self::NotADigest {
+                kind: Kind::Layer,
+                id,
+                ..
+            } => Some(id),
             _ => None,
         }
     }

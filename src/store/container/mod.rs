@@ -98,7 +98,7 @@ impl NewContainer {
                 .insert(item.key.clone(), item.bytes.len() as i64);
             record
                 .big_data_digests
-                .insert(item.key.clone(), Digest::of(&item.bytes));
+                .insert(item.key.clone(), Digest::of(&item.bytes).into());
         }
         record
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::store::flags::Flags;
 use crate::store::id_map::IdMap;
+use crate::store::recorded_digest::RecordedDigest;
 use crate::store::row::{Record, Shape};
 use crate::store::time::Time;
 
@@ -47,7 +47,7 @@ pub struct ContainerRecord {
         rename = "big-data-digests",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub big_data_digests: BTreeMap<String, Digest>,
+    pub big_data_digests: BTreeMap<String, RecordedDigest>,
     /// When it was made.
     #[serde(default)]
     pub created: Time,

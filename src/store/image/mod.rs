@@ -177,7 +177,10 @@ impl Transaction<'_> {
             },
         };
         if existing.is_none() {
-            record.digest = new.digest.clone().or(record.digest);
+            record.digest = match new.digest.clone() {
+                Some(digest) => digest.into(),
+                None => record.digest,
+            };
             record.created = new.created.unwrap_or(record.created);
             if !new.metadata.is_empty() {
                 record.metadata.clone_from(&new.metadata);
@@ -199,7 +202,7 @@ impl Transaction<'_> {
         // A file of the same contents again does no harm, and puts right one that is lost.
         new.big_data.retain(|item| {
             let known = record.big_data_digests.get(&item.key);
-            known.is_none_or(|known| *known == item.recorded_digest())
+            known.is_none_or(|known| known.get() == Some(&item.recorded_digest()))
         });
         for item in &new.big_data {
             if !record.big_data_names.contains(&item.key) {
@@ -210,7 +213,7 @@ impl Transaction<'_> {
                 .insert(item.key.clone(), item.bytes.len() as i64);
             record
                 .big_data_digests
-                .insert(item.key.clone(), item.recorded_digest());
+                .insert(item.key.clone(), item.recorded_digest().into());
         }
         record.settle_digest();
         match files {

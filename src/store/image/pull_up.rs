@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::record::ImageRecord;
 use super::{BigDataItem, NewImage, Store};
+use crate::store::RecordedDigest;
 use crate::store::error::{Error, Kind};
 use crate::store::transaction::Transaction;
 
@@ -18,7 +19,11 @@ impl Store {
             Ok(BigDataItem {
                 key: key.clone(),
                 bytes: self.big_data(Kind::Image, &image.id, key)?,
-                digest: image.big_data_digests.get(key).cloned(),
+                digest: image
+                    .big_data_digests
+                    .get(key)
+                    .and_then(RecordedDigest::get)
+                    .cloned(),
             })
         };
         image.big_data_names.iter().map(read).collect()

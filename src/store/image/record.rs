@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::store::flags::Flags;
-use crate::store::layer::record::digest_or_empty;
+use crate::store::recorded_digest::RecordedDigest;
 use crate::store::row::{Record, Shape};
 use crate::store::time::Time;
 
@@ -16,12 +16,8 @@ pub struct ImageRecord {
     /// Unique among images; the hex digest of the config blob for images from registries.
     pub id: String,
     /// The digest given at creation, else the first manifest digest.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "digest_or_empty"
-    )]
-    pub digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "RecordedDigest::is_none")]
+    pub digest: RecordedDigest,
     /// Human names, unique among the images of one store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
@@ -65,7 +61,7 @@ pub struct ImageRecord {
         rename = "big-data-digests",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub big_data_digests: BTreeMap<String, Digest>,
+    pub big_data_digests: BTreeMap<String, RecordedDigest>,
     /// When the image was made.
     #[serde(default)]
     pub created: Time,
@@ -84,9 +80,9 @@ impl ImageRecord {
             .big_data_digests
             .iter()
             .filter(|(key, _)| key.starts_with(MANIFEST_PREFIX))
-            .map(|(_, digest)| digest);
+            .filter_map(|(_, digest)| digest.get());
         let mut digests: Vec<&Digest> = Vec::new();
-        for digest in self.digest.iter().chain(manifests) {
+        for digest in self.digest.get().into_iter().chain(manifests) {
             if !digests.contains(&digest) {
                 digests.push(digest);
             }
@@ -103,8 +99,10 @@ impl ImageRecord {
 
     /// Sets the image's own digest to that of its manifest, when it has none yet, as Go does at load.
     pub(in crate::store) fn settle_digest(&mut self) {
-        if self.digest.is_none() {
-            self.digest = self.digests().first().map(|digest| (*digest).clone());
+        if self.digest.is_none()
+            && let Some(digest) = self.digests().first()
+        {
+            self.digest = (*digest).clone().into();
         }
     }
 }

@@ -86,7 +86,7 @@ impl Store {
         {
             return Ok(Some(original.id.clone()));
         }
-        let Some(digest) = &original.diff_digest else {
+        let Some(digest) = original.diff_digest.get() else {
             return Ok(None);
         };
         let containers = self.0.containers.snapshot()?;
@@ -96,7 +96,7 @@ impl Store {
         };
         let parent = parent.unwrap_or_default();
         let twin = layers.search(digest.as_str(), |layer| {
-            layer.diff_digest.as_ref() == Some(digest)
+            layer.diff_digest.get() == Some(digest)
                 && !layer.is_incomplete()
                 && layer.parent == parent
                 && layer.uid_map == original.uid_map

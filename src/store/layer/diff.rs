@@ -259,7 +259,7 @@ impl Store {
             let mut record = transaction.mark_incomplete(&id)?;
             let result = store.unpack_over(&id, diff, &record.mappings(), &owners_below);
             if let Ok(measured) = &result {
-                record.compressed_diff_digest = Some(measured.digest.clone());
+                record.compressed_diff_digest = measured.digest.clone().into();
                 record.compressed_size = measured.size.cast_signed();
             }
             transaction.settle_contents(record, result)

@@ -78,9 +78,9 @@ impl NewLayer {
             record.flags.set(Flags::UNFINISHED, staged.entry.area());
         }
         if let Some(measured) = &staged.measured {
-            record.compressed_diff_digest = Some(measured.digest.clone());
+            record.compressed_diff_digest = measured.digest.clone().into();
             record.compressed_size = measured.size.cast_signed();
-            record.diff_digest = Some(measured.diff_id.clone());
+            record.diff_digest = measured.diff_id.clone().into();
             record.diff_size = measured.diff_size.cast_signed();
             record.compression = measured.compression.number();
             record.uids.clone_from(&measured.uids);
@@ -330,7 +330,7 @@ impl Transaction<'_> {
     ) -> Result<(), Error> {
         record.flags.remove(Flags::INCOMPLETE);
         let result = result.map(|measured| {
-            record.diff_digest = Some(measured.diff_id);
+            record.diff_digest = measured.diff_id.into();
             record.diff_size = measured.diff_size.cast_signed();
             record.compression = measured.compression.number();
             record.uids = measured.uids;

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::store::flags::Flags;
 use crate::store::id_map::IdMap;
+use crate::store::recorded_digest::RecordedDigest;
 use crate::store::row::{Record, Shape};
 use crate::store::time::Time;
 
@@ -36,10 +36,9 @@ pub struct LayerRecord {
     #[serde(
         default,
         rename = "compressed-diff-digest",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "digest_or_empty"
+        skip_serializing_if = "RecordedDigest::is_none"
     )]
-    pub compressed_diff_digest: Option<Digest>,
+    pub compressed_diff_digest: RecordedDigest,
     /// Length of that blob in bytes.
     #[serde(default, rename = "compressed-size", skip_serializing_if = "is_zero")]
     pub compressed_size: i64,
@@ -47,18 +46,16 @@ pub struct LayerRecord {
     #[serde(
         default,
         rename = "diff-digest",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "digest_or_empty"
+        skip_serializing_if = "RecordedDigest::is_none"
     )]
-    pub diff_digest: Option<Digest>,
+    pub diff_digest: RecordedDigest,
     /// Digest of the table of contents of a partially pulled layer.
     #[serde(
         default,
         rename = "toc-digest",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "digest_or_empty"
+        skip_serializing_if = "RecordedDigest::is_none"
     )]
-    pub toc_digest: Option<Digest>,
+    pub toc_digest: RecordedDigest,
     /// Length of the uncompressed tar in bytes; meaningful with `diff_digest` only.
     #[serde(default, rename = "diff-size", skip_serializing_if = "is_zero")]
     pub diff_size: i64,
@@ -110,17 +107,6 @@ fn is_zero(number: &i64) -> bool {
 )]
 fn is_none(compression: &u32) -> bool {
     *compression == 0
-}
-
-/// Go writes no empty digest, but accepts one; both mean "none".
-pub(in crate::store) fn digest_or_empty<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Digest>, D::Error> {
-    match Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
-    }
 }
 
 impl Record for LayerRecord {

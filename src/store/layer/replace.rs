@@ -6,7 +6,7 @@ use super::NewLayer;
 use crate::archive::pack::{self, PackError};
 use crate::store::driver::{DriverError, DriverKind};
 use crate::store::transaction::Scope;
-use crate::store::{Error, StageOptions, Store};
+use crate::store::{Error, RecordedDigest, StageOptions, Store};
 use crate::sys::{self, Dir};
 
 /// The archive of the directory, while it is taken in.
@@ -63,7 +63,7 @@ impl Store {
                 .and_then(|()| store.unpack_over(&id, archive, &record.mappings(), &owners_below));
             // The archive was needed until here.
             drop(entry);
-            record.compressed_diff_digest = None;
+            record.compressed_diff_digest = RecordedDigest::None;
             record.compressed_size = 0;
             transaction.settle_contents(record, result)
         })

@@ -192,3 +192,79 @@ fn directories_without_record_and_layers_without_user_are_removed() {
     let text = damaged.sandbox.fails(&["check", "--max", "1d"]);
     assert_eq!(text, "time: unknown unit \"d\" in duration \"1d\"\n");
 }
+
+/// A text that is no digest in one record closed the store for everybody: `layers` and `delete-image` failed, too.
+#[test]
+fn a_text_in_the_place_of_a_digest_is_in_nobodys_way() {
+    let sandbox = Sandbox::new();
+    let item = sandbox.file("item", "an item\n");
+    sandbox.ok(&["create-layer", "-i", "base"]);
+    for image in ["good", "bad"] {
+        sandbox.ok(&["create-image", "-i", image, "-n", image, "base"]);
+        sandbox.ok(&["set-image-data", "-f", &item, image, "manifest"]);
+    }
+    sandbox.ok(&["create-container", "-i", "c", "good"]);
+    sandbox.ok(&["set-container-data", "-f", &item, "c", "key"]);
+    let file = |kind: &str| sandbox.path(&format!("graph/vfs-{kind}/{kind}.json"));
+    let records = |kind: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(file(kind)).unwrap()).unwrap()
+    };
+    let write = |kind: &str, records: &serde_json::Value| {
+        std::fs::write(file(kind), serde_json::to_vec(records).unwrap()).unwrap();
+    };
+    let mut images = records("images");
+    let list = images.as_array_mut().unwrap();
+    let bad = list.iter_mut().find(|image| image["id"] == "bad").unwrap();
+    let good_digest = bad["digest"].take();
+    bad["digest"] = "bogus".into();
+    bad["big-data-digests"] = serde_json::json!({"manifest": "", "manifest-2": "sha256:12"});
+    write("images", &images);
+    let mut layers = records("layers");
+    layers[0]["toc-digest"] = "bogus".into();
+    write("layers", &layers);
+    let mut containers = records("containers");
+    containers[0]["big-data-digests"]["key"] = "md5:0".into();
+    write("containers", &containers);
+
+    assert_eq!(sandbox.ok(&["layers", "-q"]).lines().count(), 2);
+    assert_eq!(sandbox.ok(&["images", "-q"]), "good\nbad\n");
+    assert_eq!(sandbox.ok(&["containers"]).lines().next(), Some("c"));
+    let found = sandbox.ok(&["images-by-digest", "-q", good_digest.as_str().unwrap()]);
+    assert_eq!(found, "good\n");
+    assert_eq!(
+        sandbox.ok(&["get-image-data", "bad", "manifest"]),
+        "an item\n"
+    );
+    // A change elsewhere in the record leaves them as they are.
+    sandbox.ok(&["add-names", "-n", "another", "bad"]);
+    sandbox.ok(&["add-names", "-n", "another", "base"]);
+    sandbox.ok(&["add-names", "-n", "another", "c"]);
+    let after = records("images");
+    let after = after.as_array().unwrap();
+    let bad = after.iter().find(|image| image["id"] == "bad").unwrap();
+    assert_eq!(bad["digest"], "bogus");
+    assert_eq!(
+        bad["big-data-digests"],
+        serde_json::json!({"manifest": "", "manifest-2": "sha256:12"})
+    );
+    assert_eq!(records("layers")[0]["toc-digest"], "bogus");
+    assert_eq!(records("containers")[0]["big-data-digests"]["key"], "md5:0");
+    let ran = sandbox.run(&["check"]);
+    assert_eq!(ran.code, 1);
+    for text in [
+        "image bad: its digest is no digest: \"bogus\"",
+        "image bad: the digest of data item \"manifest\" is no digest: \"\"",
+        "image bad: the digest of data item \"manifest-2\" is no digest: \"sha256:12\"",
+        "layer base: the digest of its table of contents is no digest: \"bogus\"",
+        "container c: the digest of data item \"key\" is no digest: \"md5:0\"",
+    ] {
+        assert!(
+            (ran.out.clone() + &ran.err).contains(text),
+            "{text}: {}{}",
+            ran.out,
+            ran.err
+        );
+    }
+    sandbox.ok(&["delete-image", "bad"]);
+    assert_eq!(sandbox.ok(&["images", "-q"]), "good\n");
+}
