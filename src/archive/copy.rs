@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::changes::{self, Change};
+use super::changes::{self, Change, Tree};
+use super::id_shift::IdMaps;
 use super::pack::{self, PackError};
 use super::pipe::{self, Broken};
 use super::retime::{RewriteError, rewrite};
@@ -27,6 +28,16 @@ pub enum CopyError {
     /// A directory would take the place of something else.
     #[error("cannot overwrite non-directory {} with directory", .0.display())]
     IsNoDirectory(PathBuf),
+    /// The ID maps of one of the trees have no place for the owner.
+    #[error("the owner {uid}:{gid} of {} is not mapped", path.display())]
+    Unmapped {
+        /// What it owns, or shall own.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
     /// The source can't be read.
     #[error(transparent)]
     Read(PackError),
@@ -53,7 +64,7 @@ impl From<Broken<Self, Self>> for CopyError {
     }
 }
 
-/// The owner of all that is copied.
+/// The owner of all that is copied, as the container has it that the target is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -65,19 +76,23 @@ pub struct Owner {
 /// Copies `from` in `source` to `to` in `target`, the directories above which are made when they are missing.
 ///
 /// What a directory has is added to a directory that is there. Owners, modes, times and attributes are
-/// copied too, but for the owners when there is an `owner`.
+/// copied too, but for the owners when there is an `owner`. Owners go from where the source has a container's IDs to where the
+/// target has them; the directories above that are made are the container's root's.
 ///
 /// # Errors
 /// See [`CopyError`].
 pub fn copy(
-    source: &Dir,
+    source: &Tree<'_>,
     from: &Path,
-    target: &Dir,
+    target: &Tree<'_>,
     to: &Path,
     owner: Option<Owner>,
 ) -> Result<(), CopyError> {
-    match source.open_dir_in_root(from) {
-        Ok(source) => copy_tree(&source, target, to, owner),
+    match source.dir.open_dir_in_root(from) {
+        Ok(dir) => {
+            let id_maps = source.id_maps.clone();
+            copy_tree(&Tree { dir: &dir, id_maps }, target, to, owner)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             copy_file(source, from, target, to, owner)
         }
@@ -85,37 +100,72 @@ pub fn copy(
     }
 }
 
-fn copy_tree(source: &Dir, target: &Dir, to: &Path, owner: Option<Owner>) -> Result<(), CopyError> {
-    let stat = source.stat_self()?;
+fn copy_tree(
+    source: &Tree<'_>,
+    target: &Tree<'_>,
+    to: &Path,
+    owner: Option<Owner>,
+) -> Result<(), CopyError> {
+    let stat = source.dir.stat_self()?;
     let (dir, is_new) = ensure(target, to)?;
     if is_new {
-        let owner = owner.unwrap_or(Owner {
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-        });
-        dir.set_owner("", owner.uid, owner.gid)?;
+        let (uid, gid) = match owner {
+            Some(Owner { uid, gid }) => (uid, gid),
+            None => {
+                let (uid, gid) = (stat.st_uid, stat.st_gid);
+                let inside = source.id_maps.to_container(uid, gid);
+                inside.ok_or_else(|| unmapped(to, uid, gid))?
+            }
+        };
+        let outside = target.id_maps.to_host(uid, gid);
+        let (uid, gid) = outside.ok_or_else(|| unmapped(to, uid, gid))?;
+        dir.set_owner("", uid, gid)?;
         dir.set_mode(stat.st_mode & 0o7777)?;
     }
-    let options = pack::Options::default();
+    let options = options(source, owner);
     let write = |out: &mut dyn Write| {
-        pack::pack(source, out, &options)
+        pack::pack(source.dir, out, &options)
             .map(drop)
             .map_err(CopyError::Read)
     };
-    transfer(write, &dir, |entry| set_owner(entry, owner))
+    transfer(write, &dir, &target.id_maps, |entry| {
+        set_owner(entry, owner)
+    })
+}
+
+fn unmapped(path: &Path, uid: u32, gid: u32) -> CopyError {
+    CopyError::Unmapped {
+        path: path.to_owned(),
+        uid,
+        gid,
+    }
+}
+
+/// How the source is packed: whose it was does not matter where all of it gets one owner.
+fn options(source: &Tree<'_>, owner: Option<Owner>) -> pack::Options<'static> {
+    pack::Options {
+        id_maps: match owner {
+            None => source.id_maps.clone(),
+            Some(_) => IdMaps::default(),
+        },
+        ..pack::Options::default()
+    }
 }
 
 fn copy_file(
-    source: &Dir,
+    source: &Tree<'_>,
     from: &Path,
-    target: &Dir,
+    target: &Tree<'_>,
     to: &Path,
     owner: Option<Owner>,
 ) -> Result<(), CopyError> {
     let (Some(old), Some(new)) = (from.file_name(), to.file_name()) else {
         return Err(CopyError::IsDirectory(to.to_owned()));
     };
-    let source = source.open_dir_in_root(from.parent().unwrap_or(Path::new("")))?;
+    let options = options(source, owner);
+    let source = source
+        .dir
+        .open_dir_in_root(from.parent().unwrap_or(Path::new("")))?;
     let (dir, _) = ensure(target, to.parent().unwrap_or(Path::new("")))?;
     let is_directory = dir
         .stat(new)?
@@ -127,13 +177,12 @@ fn copy_file(
         path: Path::new("/").join(old),
         kind: changes::Kind::Add,
     }];
-    let options = pack::Options::default();
     let write = |out: &mut dyn Write| {
         pack::pack_changes(&source, &change, Time::default(), out, &options)
             .map(drop)
             .map_err(CopyError::Read)
     };
-    transfer(write, &dir, |entry| {
+    transfer(write, &dir, &target.id_maps, |entry| {
         entry.name = new.as_bytes().to_vec();
         set_owner(entry, owner);
     })
@@ -150,6 +199,7 @@ fn set_owner(entry: &mut Entry, owner: Option<Owner>) {
 fn transfer(
     write: impl FnOnce(&mut dyn Write) -> Result<(), CopyError> + Send,
     dir: &Dir,
+    maps: &IdMaps,
     change: impl FnMut(&mut Entry) + Send,
 ) -> Result<(), CopyError> {
     let changed = |out: &mut dyn Write| -> Result<(), CopyError> {
@@ -160,15 +210,21 @@ fn transfer(
         Ok(())
     };
     let read = |archive: &mut (dyn Read + Send)| {
-        let options = unpack::Options::new(Whiteouts::Apply);
+        let options = unpack::Options {
+            id_maps: maps.clone(),
+            ..unpack::Options::new(Whiteouts::Apply)
+        };
         unpack::<Vec<u8>>(archive, dir, &options, None).map_err(CopyError::Write)
     };
     pipe::run(changed, read)?;
     Ok(())
 }
 
-/// The directory `path` in `root`, made with those above when it is missing; whether it was.
-fn ensure(root: &Dir, path: &Path) -> Result<(Dir, bool), CopyError> {
+/// The directory `path` in `tree`, made with those above when it is missing; whether it was.
+fn ensure(tree: &Tree<'_>, path: &Path) -> Result<(Dir, bool), CopyError> {
+    let root = tree.dir;
+    let owner = tree.id_maps.to_host(0, 0);
+    let owner = owner.filter(|_| !tree.id_maps.is_identity());
     let open = |path: &Path| match root.open_dir_in_root(path) {
         Ok(dir) => Ok(Some(dir)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -194,6 +250,9 @@ fn ensure(root: &Dir, path: &Path) -> Result<(Dir, bool), CopyError> {
             Some(dir) => dir,
             None => {
                 here.create_dir(name, 0o755)?;
+                if let Some((uid, gid)) = owner {
+                    here.set_owner(name, uid, gid)?;
+                }
                 here.open_dir(name)?
             }
         };
@@ -217,6 +276,11 @@ mod tests {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    fn tree(dir: &Dir) -> Tree<'_> {
+        let id_maps = IdMaps::default();
+        Tree { dir, id_maps }
+    }
+
     fn place() -> (tempfile::TempDir, Dir) {
         let folder = tempfile::tempdir().unwrap();
         let dir = Dir::open(folder.path()).unwrap();
@@ -237,7 +301,8 @@ mod tests {
             "mkdir there; echo old > there/kept; echo old > there/file",
         );
         let copy = |from: &str, to: &str, owner: Option<Owner>| {
-            copy(&source, Path::new(from), &target, Path::new(to), owner)
+            let (from, to) = (Path::new(from), Path::new(to));
+            copy(&tree(&source), from, &tree(&target), to, owner)
         };
         copy("d/file", "new/deep/name", None).unwrap();
         copy("/d", "tree", None).unwrap();
@@ -270,9 +335,11 @@ mod tests {
         let inner = root.open_dir("in").unwrap();
         let (_target_folder, target) = place();
         for from in ["link/file", "up/file", "../out/file"] {
-            copy(&inner, Path::new(from), &target, Path::new("x"), None).unwrap_err();
+            let from = Path::new(from);
+            copy(&tree(&inner), from, &tree(&target), Path::new("x"), None).unwrap_err();
         }
-        copy(&target, Path::new(""), &inner, Path::new("link/new"), None).unwrap_err();
+        let (from, to) = (Path::new(""), Path::new("link/new"));
+        copy(&tree(&target), from, &tree(&inner), to, None).unwrap_err();
         assert!(!folder.path().join("out/new").exists());
     }
 }

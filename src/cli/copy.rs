@@ -1,5 +1,6 @@
 //! `copy`: files and directories into layers, out of them, and from one to another.
 
+use std::collections::HashSet;
 use std::num::IntErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,9 @@ use super::definition::{Definition, Flag, MANY, Run};
 use super::failure::{Failure, Outcome, chain};
 use super::grammar::Given;
 use super::output::{self, Output};
+use crate::archive::changes::Tree;
 use crate::archive::copy::{Owner, copy};
+use crate::archive::id_shift::IdMaps;
 use crate::store::driver::MountOptions;
 use crate::store::{Error, Kind, Store};
 use crate::sys::Dir;
@@ -63,10 +66,10 @@ struct Mounts<'a> {
 }
 
 impl Mounts<'_> {
-    /// The root in which the path of `place` is meant.
-    fn root(&mut self, place: &Place, read_only: bool) -> Result<Dir, Failure> {
+    /// The root in which the path of `place` is meant, and where its container has the IDs.
+    fn root(&mut self, place: &Place, read_only: bool) -> Result<(Dir, IdMaps), Failure> {
         let Some(layer) = &place.layer else {
-            return Ok(Dir::open("/")?);
+            return Ok((Dir::open("/")?, IdMaps::default()));
         };
         let options = MountOptions {
             read_only,
@@ -77,7 +80,7 @@ impl Mounts<'_> {
             Failure::new(format!("error finding layer {layer:?}")).caused_by(&error)
         })?;
         self.layers.push(layer.clone());
-        Ok(Dir::open(path)?)
+        Ok((Dir::open(path)?, self.store.shown_maps(layer)?))
     }
 
     fn end(&mut self) -> Result<(), Error> {
@@ -114,11 +117,12 @@ fn run(store: &Store, given: &Given, _: &mut Output) -> Outcome {
         layers: Vec::new(),
     };
     // First: a second mount of a layer is what the first one was.
-    let to = mounts.root(&target, false)?;
+    let (dir, id_maps) = mounts.root(&target, false)?;
+    let to = Tree { dir: &dir, id_maps };
     for source in &sources {
-        let from = mounts.root(source, source.layer != target.layer)?;
+        let (dir, id_maps) = mounts.root(source, source.layer != target.layer)?;
         copy(
-            &from,
+            &Tree { dir: &dir, id_maps },
             relative(&source.path),
             &to,
             relative(&target.path),
@@ -146,14 +150,22 @@ fn check_target(store: &Store, key: &str) -> Result<(), Failure> {
         Some(container) => container.layer.clone(),
         None => store.find_layer(key)?.ok_or_else(unknown)?.id.clone(),
     };
-    let images = store.images()?;
-    match images
-        .iter()
-        .find(|image| image.top_layers().any(|top| top == id))
-    {
-        Some(image) => Err(Error::LayerUsedByImage(image.id.clone()).into()),
-        None => Ok(()),
+    let layers = store.layers()?;
+    let mut seen = HashSet::new();
+    for image in store.images()?.iter() {
+        for top in image.top_layers() {
+            let mut next = top.to_owned();
+            while !next.is_empty() && !seen.contains(&next) {
+                if next == id {
+                    return Err(Error::LayerUsedByImage(image.id.clone()).into());
+                }
+                let parent = layers.find_id(&next).map(|layer| layer.parent.clone());
+                seen.insert(next);
+                next = parent.unwrap_or_default();
+            }
+        }
     }
+    Ok(())
 }
 
 fn relative(path: &Path) -> &Path {

@@ -394,3 +394,72 @@ fn flags_that_make_no_sense_are_refused_in_the_peers_words() {
         assert_eq!(said[0], said[1]);
     }
 }
+
+/// Owners go from where one side has a container's IDs to where the other has them: `copy` took them for the host's.
+#[test]
+fn copies_are_owned_in_the_container() {
+    for (driver, copies) in [("overlay", false), ("overlay", true), ("vfs", false)] {
+        let store = Store::new(driver, copies);
+        let layer = store.first(STRATA, &["import-layer"]);
+        store.first(STRATA, &["create-image", "--name", "image", &layer]);
+        let tree = store.scratch.dir("given");
+        fs::write(tree.join("file"), "file").unwrap();
+        chown(tree.join("file"), Some(3), Some(4)).unwrap();
+        chown(&tree, Some(3), Some(4)).unwrap();
+        let file = store.scratch.text("given/file");
+        let other = ["--uidmap", "0:300000:70000", "--gidmap", "0:400000:70000"];
+        let seen = [STRATA, STORAGE_TOOLS[1]].map(|tool| {
+            let named = |which: &str, maps: &[&str]| {
+                let name = format!("{which}-{tool}");
+                let arguments = ["create-container", "--name", &name];
+                let id = store.first(STRATA, &[&arguments[..], maps, &["image"]].concat());
+                // The peer's takes layers alone.
+                (id.clone(), store.layer_of(&id))
+            };
+            let (one, two) = (named("one", &MAPS), named("two", &other));
+            let copy = |arguments: &[&str]| {
+                store.run(tool, &[&["copy"][..], arguments].concat()).ok();
+            };
+            let at = |layer: &str, path: &str| format!("{layer}:{path}");
+            copy(&["--chown", "5:6", &file, &at(&one.1, "/chowned")]);
+            copy(&[&file, &at(&one.1, "/plain")]);
+            copy(&[&store.scratch.text("given"), &at(&one.1, "/tree")]);
+            copy(&[&at(&one.1, "/program"), &at(&two.1, "/moved")]);
+            copy(&["-o", "9", &at(&one.1, "/program"), &at(&two.1, "/taken")]);
+            let out = store.scratch.text(&format!("out-{tool}"));
+            copy(&[&at(&one.1, "/program"), &out]);
+            let root = store.mount(STRATA, &one.0);
+            let mut owners: Vec<_> = ["chowned", "plain", "tree", "tree/file"]
+                .map(|name| owner(root.join(name)))
+                .to_vec();
+            store.unmount(STRATA, &one.0);
+            let root = store.mount(STRATA, &two.0);
+            owners.extend(["moved", "taken"].map(|name| owner(root.join(name))));
+            store.unmount(STRATA, &two.0);
+            owners.push(owner(out));
+            owners
+        });
+        let expected = [
+            (100_005, 200_006),
+            (100_003, 200_004),
+            (100_003, 200_004),
+            (100_003, 200_004),
+            (300_005, 400_006),
+            (300_009, 400_009),
+            (5, 6),
+        ];
+        assert_eq!(seen[0], expected, "{driver}");
+        let mut by_peer = expected;
+        // What it makes for a tree is root's, without the mode of the tree too.
+        by_peer[2] = (100_000, 200_000);
+        assert_eq!(seen[1], by_peer, "{driver}: the peer");
+        // A container by its name, which the peer does not take, is its layer.
+        let name = format!("one-{STRATA}:/named");
+        store
+            .run(STRATA, &["copy", "--chown", "5:6", &file, &name])
+            .ok();
+        let root = store.mount(STRATA, &format!("one-{STRATA}"));
+        assert_eq!(owner(root.join("named")), (100_005, 200_006));
+        store.unmount(STRATA, &format!("one-{STRATA}"));
+    }
+}

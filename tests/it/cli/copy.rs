@@ -97,6 +97,17 @@ fn what_can_not_be_copied_is_said() {
     let target = format!("{}:/x", image[0]["layer"].as_str().unwrap());
     let text = sandbox.fails(&["copy", &file, &target]);
     assert!(text.contains("layer is in use by an image"), "{text}");
+    // And so do those below: one that an image stands on by way of others was written to.
+    sandbox.ok(&["create-layer", "-i", "low"]);
+    sandbox.ok(&["create-layer", "-i", "middle", "low"]);
+    sandbox.ok(&["create-layer", "-i", "top", "middle"]);
+    sandbox.ok(&["create-layer", "-i", "beside", "low"]);
+    sandbox.ok(&["create-image", "-i", "i", "top"]);
+    for layer in ["top", "middle", "low"] {
+        let text = sandbox.fails(&["copy", &file, &format!("{layer}:/x")]);
+        assert!(text.contains("layer is in use by an image"), "{text}");
+    }
+    sandbox.ok(&["copy", &file, "beside:/x"]);
 }
 
 #[test]
