@@ -143,6 +143,10 @@ pub fn environment() -> Result<Environment, Failure> {
             _ => text_variable("STORAGE_OPTS")?,
         },
         user: outer_user()?.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+        // One that is not UTF-8 can't be named by a file that is.
+        variables: env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
     })
 }
 

@@ -101,16 +101,37 @@ struct PrintedConfig<'a> {
     runroot: &'a PathBuf,
     #[serde(rename = "root")]
     graph_root: &'a PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "imagestore", skip_serializing_if = "Option::is_none")]
     image_store: Option<&'a PathBuf>,
     #[serde(skip_serializing_if = "str::is_empty")]
     driver: &'a str,
+    #[serde(rename = "driver-priority", skip_serializing_if = "<[_]>::is_empty")]
+    driver_priority: &'a [String],
     #[serde(rename = "driver-options", skip_serializing_if = "<[_]>::is_empty")]
     options: &'a [String],
+    #[serde(rename = "root_auto_ns_user", skip_serializing_if = "str::is_empty")]
+    automatic_user: &'a str,
+    #[serde(rename = "auto_userns_min_size", skip_serializing_if = "is_zero")]
+    automatic_min_size: u32,
+    #[serde(rename = "auto_userns_max_size", skip_serializing_if = "is_zero")]
+    automatic_max_size: u32,
     #[serde(rename = "PullOptions")]
     pull_options: Option<std::collections::BTreeMap<&'a str, &'a str>>,
+    #[serde(
+        rename = "disable-volatile",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    ignores_volatile: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     transient_store: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// `config`: what counts, of the flags or of the files; with a file, what it says.
@@ -133,8 +154,13 @@ fn config(given: &Given, output: &mut Output) -> Outcome {
         graph_root: &config.graph_root,
         image_store: config.image_store.as_ref(),
         driver: config.driver.as_deref().unwrap_or_default(),
+        driver_priority: &config.driver_priority,
         options: &config.listed_options(),
+        automatic_user: config.automatic_user.as_deref().unwrap_or_default(),
+        automatic_min_size: config.automatic_min_size,
+        automatic_max_size: config.automatic_max_size,
         pull_options: Some(pull).filter(|pull: &std::collections::BTreeMap<_, _>| !pull.is_empty()),
+        ignores_volatile: config.ignores_volatile,
         transient_store: config.is_transient,
     })?;
     Ok(0)

@@ -31,6 +31,15 @@ pub struct Entry {
     pub file_type: FileType,
 }
 
+/// The absolute path of what is at `path`, without symbolic links.
+///
+/// # Errors
+/// When there is nothing, or it can't be looked at.
+pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize()
+        .map_err(|error| Error::new("resolve", path, error))
+}
+
 /// 64 bits from the kernel's generator.
 pub fn random_u64() -> u64 {
     let mut bytes = [0; 8];

@@ -2,6 +2,7 @@
 
 mod files;
 mod keys;
+mod paths;
 mod reader;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 use crate::sys;
+use paths::expand;
 use reader::Reader;
 
 /// Graph root when nothing says otherwise.
@@ -70,6 +72,8 @@ pub struct Environment {
     pub options: Option<String>,
     /// The effective user.
     pub user: u32,
+    /// All variables: paths in the files may name any.
+    pub variables: Vec<(String, String)>,
 }
 
 /// A configuration that can't be used.
@@ -144,29 +148,6 @@ impl Environment {
     }
 }
 
-/// `$HOME`, `$UID` and their like in a path.
-fn expand(text: &str, environment: &Environment) -> PathBuf {
-    let path = |path: &Option<PathBuf>| {
-        path.as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default()
-    };
-    let values = [
-        ("XDG_CONFIG_HOME", path(&environment.xdg_config_home)),
-        ("XDG_DATA_HOME", path(&environment.xdg_data_home)),
-        ("XDG_RUNTIME_DIR", path(&environment.xdg_runtime_dir)),
-        ("HOME", path(&environment.home)),
-        ("UID", environment.user.to_string()),
-    ];
-    let mut text = text.to_owned();
-    for (name, value) in values {
-        text = text
-            .replace(&format!("${{{name}}}"), &value)
-            .replace(&format!("${name}"), &value);
-    }
-    text.into()
-}
-
 impl Config {
     /// A store in two given roots, everything else by default.
     pub fn in_roots(graph_root: impl Into<PathBuf>, run_root: impl Into<PathBuf>) -> Self {
@@ -219,9 +200,10 @@ impl Config {
         let reader = Reader { path, root: table };
         keys::check_keys(table, path)?;
         let root = |key: &str, default: PathBuf| -> Result<PathBuf, ConfigError> {
-            Ok(reader
-                .text(key)?
-                .map_or(default, |text| expand(&text, environment)))
+            Ok(match reader.text(key)? {
+                None => default,
+                Some(text) => paths::resolve(&expand(&text, environment)),
+            })
         };
         // The older name of a user's graph root, which the newer one overrides.
         let graph_root = match environment.is_rootless() {
@@ -329,7 +311,7 @@ mod tests {
             };
             Config::load(&environment).unwrap().graph_root
         };
-        let older = "rootless_storage_path = \"$HOME/s-$UID\"\n";
+        let older = "rootless_storage_path = \"/h/s-$UID\"\n";
         let both = format!("{older}graphroot = \"/g\"\n");
         assert_eq!(root(older, 7), Path::new("/h/s-7"));
         assert_eq!(root(&both, 7), Path::new("/g"));

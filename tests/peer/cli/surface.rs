@@ -162,13 +162,25 @@ fn the_configuration_is_what_the_peer_takes_it_for() {
     std::fs::create_dir(scratch.path().join("other")).unwrap();
     let written = format!(
         "[storage]\ndriver = \"vfs\"\ngraphroot = \"{root}/g\"\nrunroot = \"{root}/r\"\n\
+         driver_priority = [\"vfs\", \"overlay\"]\n\
          [storage.options]\nadditionalimagestores = [\"{root}/other\"]\n\
+         root-auto-userns-user = \"pods\"\nauto-userns-min-size = 10\nauto-userns-max-size = 20\n\
+         disable-volatile = true\n\
          pull_options = {{ use_hard_links = \"true\", ostree_repos = \"\" }}\n\
          [storage.options.overlay]\nmountopt = \"nodev\"\n"
     );
     std::fs::write(&file, written).unwrap();
     let over = scratch.text("over.conf");
     std::fs::write(&over, "[storage]\ntransient_store = true\n").unwrap();
+    // Variables of any name, and links: a root that is there is named by the place that they lead to.
+    std::fs::create_dir_all(scratch.path().join("real/abc/g")).unwrap();
+    std::os::unix::fs::symlink("real", scratch.path().join("ln")).unwrap();
+    let paths = scratch.text("paths.conf");
+    let written = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{root}/ln/$MYVAR/g\"\n\
+         runroot = \"{root}/ln/./new//${{NONE}}x$UID-$MYVAR/../r$\"\nimagestore = \"{root}/images\"\n"
+    );
+    std::fs::write(&paths, written).unwrap();
     for variables in [
         &[][..],
         &[("STORAGE_DRIVER", "overlay")],
@@ -182,6 +194,8 @@ fn the_configuration_is_what_the_peer_takes_it_for() {
         ],
         &[("STORAGE_DRIVER", ""), ("STORAGE_OPTS", "")],
         &[("CONTAINERS_STORAGE_CONF_OVERRIDE", &*over)],
+        &[("CONTAINERS_STORAGE_CONF", &*paths), ("MYVAR", "abc")],
+        &[("CONTAINERS_STORAGE_CONF", &*paths), ("MYVAR", "none")],
         &[("CONTAINERS_STORAGE_CONF", "storage.conf")],
         &[("CONTAINERS_STORAGE_CONF", "/no/such/file")],
         &[("CONTAINERS_STORAGE_CONF_OVERRIDE", "/no/such/file")],
