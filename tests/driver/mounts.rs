@@ -109,6 +109,19 @@ fn generic_options_become_properties_of_the_mount() {
     assert!(fs::write(root.join("file"), "x").is_err());
     home.unmount("base");
 
+    for (option, shown) in [
+        ("nodiratime", "rw,nodiratime,relatime"),
+        ("strictatime", "rw"),
+    ] {
+        let times = MountOptions {
+            options: vec![option.to_owned()],
+            ..MountOptions::default()
+        };
+        let root = home.mount_with("base", &times).unwrap();
+        assert_eq!(line(&root).unwrap().options, shown);
+        home.unmount("base");
+    }
+
     let wrong = MountOptions {
         options: vec!["no_such_option=1".to_owned()],
         ..MountOptions::default()
@@ -261,12 +274,13 @@ fn binds_have_properties_of_their_own() {
         no_set_id: true,
         no_exec: true,
         no_access_time: true,
-        set_id: false,
+        no_directory_access_time: true,
+        ..Flags::default()
     };
     mount::bind(&source, &target, flags).unwrap();
     assert_eq!(
         line(&target).unwrap().options,
-        "ro,nosuid,nodev,noexec,noatime"
+        "ro,nosuid,nodev,noexec,noatime,nodiratime"
     );
     let place = mount::place(&target).unwrap().unwrap();
     assert_eq!(place.flags, flags);

@@ -142,7 +142,7 @@ fn to_kernel(flags: MountFlags) -> Flags {
         no_set_id: !flags.suid,
         no_exec: flags.no_exec,
         no_access_time: flags.no_atime,
-        set_id: false,
+        ..Flags::default()
     }
 }
 

@@ -106,7 +106,10 @@ struct MountAttr {
 fn set_attributes(tree: &OwnedFd, flags: Flags) -> io::Result<()> {
     let mut cleared = MountAttrFlags::empty();
     // The rule for access times is a number within the bits: it must be cleared to be set.
-    cleared.set(MountAttrFlags::MOUNT_ATTR__ATIME, flags.no_access_time);
+    cleared.set(
+        MountAttrFlags::MOUNT_ATTR__ATIME,
+        flags.no_access_time || flags.strict_access_time,
+    );
     cleared.set(MountAttrFlags::MOUNT_ATTR_NOSUID, flags.set_id);
     let attr = MountAttr {
         attr_set: u64::from(flags.attributes().bits()),

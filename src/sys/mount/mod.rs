@@ -49,6 +49,10 @@ pub struct Flags {
     pub no_exec: bool,
     /// Access times are not kept.
     pub no_access_time: bool,
+    /// Those of directories are not.
+    pub no_directory_access_time: bool,
+    /// All of them are, also where the one that is known is later than the change. Not told of a mount that is there.
+    pub strict_access_time: bool,
     /// Set-id bits count in a bind, even of a mount on which they don't.
     pub set_id: bool,
 }
@@ -61,6 +65,14 @@ impl Flags {
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, self.no_set_id);
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, self.no_exec);
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOATIME, self.no_access_time);
+        attributes.set(
+            MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+            self.no_directory_access_time,
+        );
+        attributes.set(
+            MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            self.strict_access_time && !self.no_access_time,
+        );
         attributes
     }
 
@@ -71,6 +83,11 @@ impl Flags {
         flags.set(MountFlags::NOSUID, self.no_set_id);
         flags.set(MountFlags::NOEXEC, self.no_exec);
         flags.set(MountFlags::NOATIME, self.no_access_time);
+        flags.set(MountFlags::NODIRATIME, self.no_directory_access_time);
+        flags.set(
+            MountFlags::STRICTATIME,
+            self.strict_access_time && !self.no_access_time,
+        );
         flags
     }
 }
@@ -83,6 +100,8 @@ impl From<StatVfsMountFlags> for Flags {
             no_set_id: flags.contains(StatVfsMountFlags::NOSUID),
             no_exec: flags.contains(StatVfsMountFlags::NOEXEC),
             no_access_time: flags.contains(StatVfsMountFlags::NOATIME),
+            no_directory_access_time: flags.contains(StatVfsMountFlags::NODIRATIME),
+            strict_access_time: false,
             set_id: false,
         }
     }

@@ -31,10 +31,16 @@ fn split<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Options, Driv
             "suid" => flags.no_set_id = false,
             "noexec" => flags.no_exec = true,
             "exec" => flags.no_exec = false,
-            "noatime" => flags.no_access_time = true,
-            "atime" | "relatime" => flags.no_access_time = false,
-            "defaults" | "async" | "diratime" | "norelatime" | "nostrictatime" | "" => {}
-            "strictatime" | "nodiratime" | "bind" | "rbind" | "remount" => {
+            // One rule of three: the last one counts.
+            "noatime" | "atime" | "relatime" | "strictatime" => {
+                flags.no_access_time = option == "noatime";
+                flags.strict_access_time = option == "strictatime";
+            }
+            "nostrictatime" => flags.strict_access_time = false,
+            "nodiratime" => flags.no_directory_access_time = true,
+            "diratime" => flags.no_directory_access_time = false,
+            "defaults" | "async" | "norelatime" | "" => {}
+            "bind" | "rbind" | "remount" => {
                 return Err(DriverError::MountOption(option.to_owned()));
             }
             _ => split.data.push(option.to_owned()),
@@ -92,7 +98,16 @@ mod tests {
         };
         assert_eq!(flags, expected);
         assert_eq!(data, ["index=off"]);
-        assert!(choose(&strings(&["strictatime"]), &[], false).is_err());
+        assert!(choose(&strings(&["remount"]), &[], false).is_err());
+        let times = |given: &[&str]| choose(&strings(given), &[], false).unwrap().flags;
+        let flags = times(&["noatime", "nodiratime", "strictatime"]);
+        assert!(flags.strict_access_time && flags.no_directory_access_time);
+        assert!(!flags.no_access_time);
+        assert_eq!(
+            times(&["strictatime", "nodiratime", "relatime", "diratime"]),
+            Flags::default()
+        );
+        assert!(times(&["strictatime", "noatime"]).no_access_time);
     }
 
     #[test]

@@ -76,6 +76,8 @@ fn options(overlay: &Overlay) -> String {
         no_set_id,
         no_exec,
         no_access_time,
+        no_directory_access_time,
+        strict_access_time,
         set_id: _,
     } = overlay.flags;
     for (is_set, name) in [
@@ -84,6 +86,8 @@ fn options(overlay: &Overlay) -> String {
         (no_set_id, "nosuid"),
         (no_exec, "noexec"),
         (no_access_time, "noatime"),
+        (no_directory_access_time, "nodiratime"),
+        (strict_access_time, "strictatime"),
     ] {
         parts.extend(is_set.then(|| name.to_owned()));
     }
