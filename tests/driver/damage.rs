@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use strata::store::driver::{DriverError, MountOptions};
+use strata::store::driver::{Base, DriverError, MountOptions, Side};
 
 use crate::fixture::{Home, read};
 
@@ -169,4 +169,29 @@ fn older_generations_of_a_layer_are_below_it() {
         assert_eq!(read(root.join("file")), "base", "{id}");
         home.unmount(id);
     }
+}
+
+/// What a peer's `use_composefs` leaves in `diff` are files by the names of their contents: they were shown as the layer's.
+#[test]
+fn a_composefs_of_a_peer_is_refused_wherever_it_lies() {
+    let mut home = Home::overlay();
+    three(&home);
+    fs::create_dir(home.layer_path("middle").join("composefs-data")).unwrap();
+    home.reopen();
+    for id in ["top", "middle"] {
+        let error = home.mount_with(id, &MountOptions::default()).unwrap_err();
+        assert!(matches!(&error, DriverError::Composefs(id) if id == "middle"));
+        assert!(error.to_string().contains("use_composefs"), "{error}");
+    }
+    let (side, base) = (Side::from("middle"), Base::Below);
+    for result in [
+        home.driver.diff(&side, &base, &mut Vec::new()),
+        home.driver.changes(&side, &base).map(drop),
+        home.driver.diff_size(&side, &base).map(drop),
+    ] {
+        assert!(matches!(result, Err(DriverError::Composefs(_))));
+    }
+    let root = home.mount("base");
+    assert_eq!(read(root.join("file")), "base");
+    home.unmount("base");
 }

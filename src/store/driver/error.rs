@@ -96,6 +96,12 @@ pub enum DriverError {
         /// What is wrong.
         reason: String,
     },
+    /// A peer made the layer as a composefs: what lies in its directory are files by the names of their contents.
+    #[error(
+        "layer {0} is a composefs of another tool (use_composefs), which Strata can't read: delete its images and \
+         containers with that tool, and pull anew without use_composefs"
+    )]
+    Composefs(String),
     /// The kernel mounts no overlay of that many layers.
     #[error(
         "max depth exceeded: {id} has {found} layers below it, of which {limit} can be mounted"

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::layout::{self, MERGED};
+use super::lowers::refuse_composefs;
 use super::{Overlay, check, mount, probe};
 use crate::archive::changes::{self, Change, Tree};
 use crate::archive::pack;
@@ -40,6 +41,7 @@ impl Overlay {
         layer: &Side,
         from: &Base,
     ) -> Result<Option<Option<Side>>, DriverError> {
+        refuse_composefs(self.home_of(&layer.id)?, &layer.id)?;
         let nearest = self.lowers(&layer.id)?.into_iter().next();
         let is_nearest = match from {
             Base::Below => true,

@@ -11,6 +11,7 @@
 //! <home>/<id>/merged/        where it is mounted
 //! <home>/<id>/empty/         the only lower of a layer without parent
 //! <home>/<id>/mapped/<n>/    while it is being mounted: what is below, with other owners
+//! <home>/<id>/composefs-data/  of a peer with `use_composefs`: such a layer is refused
 //! ```
 
 use std::io::Read;
@@ -27,6 +28,8 @@ pub const LINKS: &str = "l";
 pub const DIFF: &str = "diff";
 /// What a layer's own contents lie over when the layers below had other owners.
 pub const OLD_DIFF: &str = "diff1";
+/// What a peer's layer has whose `diff` holds files by the names of their contents, and what is in it a composefs.
+pub const COMPOSEFS: &str = "composefs-data";
 /// Where older kernels need the mounts that show other owners.
 pub const MAPPED: &str = "mapped";
 /// The layer's short name.

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 
-use super::layout::{self, DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS};
+use super::layout::{self, COMPOSEFS, DIFF, EMPTY, LINK, LINKS, LOWER, LOWER_LAYERS};
 use super::{Overlay, root};
 use crate::archive::override_stat::OverrideStat;
 use crate::store::driver::{Below, DriverError, Layers};
@@ -268,6 +268,7 @@ impl Overlay {
     /// The directories of a lower layer: its `diff`, then its older generations.
     pub(super) fn directories(&self, id: &str, into: &mut Vec<PathBuf>) -> Result<(), DriverError> {
         let home = self.home_of(id)?;
+        refuse_composefs(home, id)?;
         let layer = home.path().join(id);
         into.push(layer.join(DIFF));
         let older = generations(home, Path::new(id))?;
@@ -330,6 +331,14 @@ impl Overlay {
             }
         }
         Ok(None)
+    }
+}
+
+/// A composefs must not be taken for the files that its parts are in.
+pub(super) fn refuse_composefs(home: &Dir, id: &str) -> Result<(), DriverError> {
+    match home.stat(Path::new(id).join(COMPOSEFS))? {
+        None => Ok(()),
+        Some(_) => Err(DriverError::Composefs(id.to_owned())),
     }
 }
 
