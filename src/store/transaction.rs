@@ -1,7 +1,7 @@
 //! [`Transaction`]: locks taken in order, changes in memory, saved once.
 //!
-//! The only code that holds more than one lock. The order is layers, mounts (inside layers), images,
-//! containers, as in Go.
+//! The only code that holds more than one lock of records. The order is layers, images, containers, as in Go; that of the
+//! mounts comes last, whenever it is needed. Locks that are held around a transaction are in docs/locking.md.
 
 use super::Inner;
 use super::container::record::ContainerRecord;
