@@ -71,7 +71,11 @@ fn export(store: &Store, given: &Given, output: &mut Output) -> Outcome {
                 .advise("name a file with --file, or pipe it: strata export | zstd > FILE"));
         }
         let counts = store.export(output.stream()).map_err(failure)?;
-        output.error_line(text(counts));
+        // What was exported is told beside the stream.
+        match given.has("json") {
+            true => output.error_line(output::to_json(&Printed::new(counts, None))?),
+            false => output.error_line(text(counts)),
+        }
         return Ok(0);
     };
     let mut file = OutputFile(File::create(path, 0o600)?);

@@ -80,7 +80,23 @@ impl Node {
         );
         assert_eq!(self.mounts(), 0, "nothing is half done");
         assert!(!wish.target.exists(), "no target is made: {status:?}");
+        assert_eq!(self.containers(), 0, "no container is left: {status:?}");
         status.message().to_owned()
+    }
+
+    /// How many containers the store has, published or not.
+    fn containers(&self) -> usize {
+        let records = self
+            .settings
+            .graph
+            .join("overlay-containers/containers.json");
+        match fs::read(&records) {
+            Ok(bytes) => serde_json::from_slice::<Vec<serde_json::Value>>(&bytes)
+                .unwrap()
+                .len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => panic!("{}: {error}", records.display()),
+        }
     }
 }
 
@@ -100,12 +116,13 @@ fn two_volumes_of_one_image_differ_and_a_killed_plugin_finds_them() {
     assert_eq!(read(&one), "changed");
     let usage = node.kubelet.stats(&one.volume, &one.target).unwrap().usage;
     assert!(!usage.is_empty());
+    assert_eq!(node.containers(), 2);
     for wish in [&one, &two] {
         node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
         node.kubelet.unpublish(&wish.volume, &wish.target).unwrap();
         assert!(!wish.target.exists());
     }
-    assert_eq!(node.mounts(), 0);
+    assert_eq!((node.mounts(), node.containers()), (0, 0));
     assert_eq!(node.plugin.take().unwrap().stop(), 0);
 }
 

@@ -44,6 +44,8 @@ fn a_store_that_was_wiped_comes_back() {
         sandbox.ok(&["export", "--file", &file]),
         "3 layers, 1 image, 1 container\n"
     );
+    let counts = "{\"layers\":3,\"images\":1,\"containers\":1}\n";
+    assert_eq!(sandbox.run(&["export", "--json"]).err, counts);
     sandbox.ok(&["wipe"]);
     assert_eq!(
         sandbox.ok(&["import", "--file", &file]),
