@@ -71,12 +71,12 @@ fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         return Ok(0);
     }
     for container in store.container_roster()?.iter() {
-        output.line(container.id())?;
+        output.line_of(&[container.id()])?;
         for name in container.names() {
-            output.line(format_args!("\tname: {name}"))?;
+            output.line_of(&["\tname: ", name])?;
         }
         for key in container.data_keys() {
-            output.line(format_args!("\tdata: {key}"))?;
+            output.line_of(&["\tdata: ", key])?;
         }
     }
     Ok(0)

@@ -183,14 +183,14 @@ fn list(store: &Store, given: &Given, output: &mut Output) -> Outcome {
     );
     let users = Users::of(&images, &containers);
     for layer in layers.iter() {
-        output.line(layer.id())?;
+        output.line_of(&[layer.id()])?;
         for name in layer.names() {
-            output.line(format_args!("\tname: {name}"))?;
+            output.line_of(&["\tname: ", name])?;
         }
         for user in users.of_layer(layer.id()) {
-            output.line(format_args!("\t{}: {}", user.kind, user.id))?;
+            output.line_of(&["\t", user.kind, ": ", user.id])?;
             for name in &user.names {
-                output.line(format_args!("\t\tname: {name}"))?;
+                output.line_of(&["\t\tname: ", name])?;
             }
         }
     }

@@ -59,6 +59,17 @@ impl Output {
         writeln!(self.out, "{line}").map_err(Failure::stdout)
     }
 
+    /// A line of these parts on stdout: without what formatting costs, for long lists.
+    ///
+    /// # Errors
+    /// When stdout can't be written.
+    pub fn line_of(&mut self, parts: &[&str]) -> Result<(), Failure> {
+        parts
+            .iter()
+            .try_for_each(|part| self.bytes(part.as_bytes()))?;
+        self.bytes(b"\n")
+    }
+
     /// Bytes on stdout, as they are.
     ///
     /// # Errors

@@ -232,12 +232,17 @@ impl DriverOptions {
                 }
             }
             (DriverKind::Overlay, "additionallayerstore") => {
-                // The flag `ref` says how an image is looked for, not where.
-                let path = value.strip_suffix(":ref").unwrap_or(value);
-                if !path.starts_with('/') {
-                    return refuse("the path of an additional layer store must be absolute");
+                for store in value.split(',') {
+                    // The flag `ref` says how an image is looked for, not where.
+                    let (path, flag) = store.split_once(':').unwrap_or((store, "ref"));
+                    if !path.starts_with('/') {
+                        return refuse("the path of an additional layer store must be absolute");
+                    }
+                    if flag != "ref" {
+                        return refuse("the only flag of an additional layer store is ref");
+                    }
+                    self.layer_stores.push(path.into());
                 }
-                self.layer_stores.push(path.into());
             }
             _ => {
                 let (key, option) = (key.to_owned(), option.to_owned());
@@ -250,6 +255,8 @@ impl DriverOptions {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn parse(kind: DriverKind, option: &str) -> Result<DriverOptions, String> {
@@ -289,6 +296,11 @@ mod tests {
         assert!(parse(DriverKind::Vfs, "mountopt=nodev").is_err());
         let options = parse(overlay, "mount_program=/usr/bin/fuse-overlayfs").unwrap();
         assert!(options.mount_program.is_some());
+        let options = parse(overlay, "additionallayerstore=/a:ref,/b").unwrap();
+        assert_eq!(options.layer_stores, [Path::new("/a"), Path::new("/b")]);
+        for bad in ["/a:deaf", "/a,b", "/a,", ""] {
+            assert!(parse(overlay, &format!("additionallayerstore={bad}")).is_err());
+        }
         assert!(parse(overlay, "mount_program=fuse-overlayfs").is_err());
     }
 
