@@ -13,10 +13,11 @@ pub(super) fn expand(text: &str, environment: &Environment) -> PathBuf {
     let mut rest = &*text;
     while let Some((before, after)) = rest.split_once('$') {
         expanded.push_str(before);
-        match name(after) {
+        let (name, read) = name(after);
+        match read {
             // A dollar before nothing that could be a name stays.
-            ("", 0) => expanded.push('$'),
-            (name, _) => {
+            0 => expanded.push('$'),
+            _ => {
                 let variable = environment
                     .variables
                     .iter()
@@ -24,7 +25,7 @@ pub(super) fn expand(text: &str, environment: &Environment) -> PathBuf {
                 expanded.extend(variable.map(|(_, value)| value.as_str()));
             }
         }
-        rest = &after[name(after).1..];
+        rest = &after[read..];
     }
     expanded.push_str(rest);
     expanded.into()
