@@ -285,6 +285,56 @@ fn owners_come_back_with_every_driver() {
     }
 }
 
+/// Peers before 1.64 record the maps with the container alone: its layer has them all the same.
+#[test]
+fn maps_that_only_a_container_has_are_its_layers() {
+    tool::require_root();
+    let scratch = Scratch::new("backup");
+    let [from, ..] = places("");
+    let on = |line: &[&str]| from.ok(&scratch, line);
+    let tree = scratch.dir("tree");
+    for name in ["image", "changed"] {
+        fs::write(tree.join(name), "of the image").unwrap();
+        chown(tree.join(name), Some(7), Some(8)).unwrap();
+    }
+    on(&["applydiff-using-staging-dir", "base", &scratch.text("tree")]);
+    on(&["create-image", "-i", "i", "base"]);
+    let maps = ["--uidmap", "0:100000:70000", "--gidmap", "0:200000:70000"];
+    on(&[&["create-container", "-i", "c"][..], &maps, &["i"]].concat());
+    let root = on(&["mount", "c"]);
+    chown(
+        Path::new(root.trim()).join("changed"),
+        Some(100_005),
+        Some(200_006),
+    )
+    .unwrap();
+    on(&["unmount", "c"]);
+    let file = scratch
+        .path()
+        .join("shown-graph/overlay-layers/layers.json");
+    let mut layers: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for layer in layers.as_array_mut().unwrap() {
+        layer
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| key != "uidmap" && key != "gidmap");
+    }
+    fs::write(&file, serde_json::to_vec(&layers).unwrap()).unwrap();
+    let backup = scratch.text("backup.tar");
+    on(&["export", "--file", &backup]);
+    for to in &places("to-") {
+        to.ok(&scratch, &["import", "--file", &backup]);
+        let root = to.ok(&scratch, &["mount", "c"]);
+        let owners = ["image", "changed"].map(|name| {
+            let found = fs::metadata(Path::new(root.trim()).join(name)).unwrap();
+            (found.uid(), found.gid())
+        });
+        let expected = [(100_007, 200_008), (100_005, 200_006)];
+        assert_eq!(owners, expected, "{}", to.name);
+        to.ok(&scratch, &["unmount", "c"]);
+    }
+}
+
 /// The item that an image has from before the store was split is in the graph root.
 #[test]
 fn images_of_before_a_split_come_with_their_data() {
