@@ -309,25 +309,38 @@ fn every_container_is_a_project_of_the_home(store: &Store) {
 fn what_is_copied_for_other_owners_does_not_count(store: &Store) {
     let options = ["overlay.size=8m"];
     let image = store.image(&options, 20 * MIB);
-    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"];
-    let mut arguments = vec!["create-container"];
-    arguments.extend(maps);
-    arguments.push(&image);
-    let made = store.tool(&options, &arguments);
-    let made = made.env("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes").ok();
-    let id = made.text().lines().next().expect("an ID").to_owned();
-    let mount = store.tool(&options, &["mount", &id]);
-    let mount = mount.env("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes").ok();
-    let record = store.strata(&[], &["container", "--json", &id]).json();
-    let one = Container {
-        store,
-        id,
-        layer: record[0]["layer"].as_str().expect("a layer").to_owned(),
-        root: PathBuf::from(mount.last_line()),
+    let base = store.strata(&[], &["layers", "--json"]).json();
+    let base = base[0]["id"]
+        .as_str()
+        .expect("the image's layer")
+        .to_owned();
+    let run = |arguments: &[&str]| {
+        let tool = store.tool(&options, arguments);
+        tool.env("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes").ok()
     };
-    assert_eq!(one.write("some", 6), Ok(()));
-    assert_eq!(one.write("more", 6), Err(store.refusal()));
-    one.delete();
+    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"];
+    // A container's copy is a layer of the image; another layer has its copy in itself.
+    for (command, below) in [("create-container", image), ("create-layer", base)] {
+        let made = run(&[&[command], &maps[..], &[&below]].concat()).text();
+        let id = made.lines().next().expect("an ID").to_owned();
+        let root = PathBuf::from(run(&["mount", &id]).last_line());
+        let layer = if command == "create-layer" {
+            id.clone()
+        } else {
+            let record = store.strata(&[], &["container", "--json", &id]).json();
+            record[0]["layer"].as_str().expect("a layer").to_owned()
+        };
+        let one = Container {
+            store,
+            id,
+            layer,
+            root,
+        };
+        assert_eq!(one.write("some", 6), Ok(()), "{command}");
+        assert_eq!(one.write("more", 6), Err(store.refusal()), "{command}");
+        store.strata(&[], &["unmount", &one.id]);
+        store.strata(&[], &["delete", &one.id]);
+    }
 }
 
 fn an_administrators_project_stays_one(store: &Store) {
