@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::copying;
 use super::leftovers::{self, Checked};
 use super::support::image::{self, Built};
 use super::support::plugin::{self, Settings};
@@ -68,12 +69,7 @@ impl Scene {
     /// Runs `act` in a copy of the store.
     fn play(&self, act: impl FnOnce(&Settings, &Path)) {
         let place = self.scratch.path().join("play");
-        fs::create_dir(&place).unwrap();
-        Tool::new("cp")
-            .arg("-a")
-            .arg(self.template.join("."))
-            .arg(&place)
-            .ok();
+        copying::tree(&self.template, &place);
         act(&Settings::below(&place, &binary()), &place);
         unmount_below(&place);
         fs::remove_dir_all(&place).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::caught;
 use super::cycle::{Cycle, Done, Step};
 use super::leftovers::{self, Checked};
 use super::script::{self, Play};
@@ -200,13 +201,11 @@ pub fn kill() {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(point) = points.get(at) else { return };
                     let place = scratch.dir(&format!("point-{at}"));
-                    let run =
-                        std::panic::AssertUnwindSafe(|| play(&place, &binary, point, &checked));
-                    match std::panic::catch_unwind(run) {
+                    match caught::complaint(|| play(&place, &binary, point, &checked)) {
                         Ok(has_struck) => {
                             struck.fetch_add(usize::from(has_struck), Ordering::Relaxed);
                         }
-                        Err(_) => failed.lock().unwrap().push(format!("{point:?}")),
+                        Err(said) => failed.lock().unwrap().push(format!("{point:?}: {said}")),
                     }
                     super::support::scratch::unmount_below(&place);
                     drop(fs::remove_dir_all(&place));
@@ -220,7 +219,7 @@ pub fn kill() {
         points.len(),
         failed.len()
     );
-    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
     // How often a file is looked for may differ from run to run, and with it the number of the call.
     assert!(
         struck + 2 >= points.len(),

@@ -7,10 +7,11 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
+use super::copying;
 use super::support::image::{self, Built};
 use super::support::plugin::Settings;
 use super::support::scratch::{mounts_below, unmount_below};
-use super::support::tool::Tool;
+use super::support::tool::{self, Tool};
 
 /// States that the peer has checked, and what it said: it need not look at the same one twice.
 #[derive(Debug, Default)]
@@ -132,27 +133,42 @@ pub fn check_remains_by_the_peer(settings: &Settings, checked: &Checked) {
 }
 
 fn complaints(settings: &Settings, checked: &Checked) -> Vec<String> {
-    let state = image::hex(state(&settings.graph).as_bytes());
+    let state = image::hex(states(settings).as_bytes());
     if let Some(known) = checked.0.lock().unwrap().get(&state) {
         return known.clone();
     }
-    let copy = settings.graph.with_file_name("copy");
-    let copy_run = settings.graph.with_file_name("copy-run");
-    Tool::new("cp")
-        .args(["-a", "--one-file-system"])
-        .arg(&settings.graph)
-        .arg(&copy)
-        .ok();
-    let ran = Tool::new("containers-storage-newest")
-        .arg("--graph")
-        .arg(&copy)
-        .arg("--run")
-        .arg(&copy_run)
-        .args(["--storage-driver", &settings.storage_driver, "check"])
+    let mut copy = settings.clone();
+    // Where more stores are read, the copy is checked without them.
+    copy.storage_options.clear();
+    copy.graph = settings.graph.with_file_name("copy");
+    copy.run = settings.graph.with_file_name("copy-run");
+    let images = settings.image_store.as_ref();
+    copy.image_store = images.map(|images| images.with_file_name("copy"));
+    for (root, copy) in settings.roots().zip(copy.roots()) {
+        copying::tree(root, copy);
+    }
+    let is_btrfs = settings.storage_driver == "btrfs";
+    // The newest peer is built without btrfs, and the oldest has no check.
+    let checker = match is_btrfs {
+        true => settings.binary.clone(),
+        false => tool::find("containers-storage-newest"),
+    };
+    let ran = Tool::at(&checker)
+        .args(copy.store_arguments())
+        .arg("check")
         .output();
-    unmount_below(&copy);
-    fs::remove_dir_all(&copy).expect("the copy can be removed");
-    fs::remove_dir_all(&copy_run).expect("its run root can be removed");
+    if is_btrfs {
+        for kind in ["layers", "images", "containers"] {
+            Tool::new("containers-storage")
+                .args(copy.store_arguments())
+                .args([kind, "--json"])
+                .ok();
+        }
+    }
+    for root in copy.roots().chain([copy.run.as_path()]) {
+        unmount_below(root);
+        fs::remove_dir_all(root).expect("a copy can be removed");
+    }
     // Of each object a line of its own, and indented what is wrong with it.
     let text = ran.text();
     let indented = text.lines().filter(|line| line.starts_with(' '));
@@ -162,7 +178,13 @@ fn complaints(settings: &Settings, checked: &Checked) -> Vec<String> {
     complaints
 }
 
-/// The store as text, without what differs from run to run: times, short names, lock tokens.
+/// All roots of the store as text.
+fn states(settings: &Settings) -> String {
+    let states: Vec<_> = settings.roots().map(state).collect();
+    states.join("\n\n")
+}
+
+/// A root of the store as text, without what differs from run to run: times, short names, lock tokens.
 fn state(graph: &Path) -> String {
     let mut lines = Vec::new();
     let mut folders = vec![graph.to_owned()];
@@ -191,6 +213,9 @@ fn state(graph: &Path) -> String {
                     continue;
                 }
                 lines.push(format!("{name} {}", Value::Array(records)));
+            } else if name.ends_with(".lock") {
+                // Nobody has written under it yet, or it has a token.
+                lines.push(name);
             } else {
                 lines.push(format!("{} {}", mask(&name), data.len()));
             }
@@ -202,33 +227,42 @@ fn state(graph: &Path) -> String {
 
 /// The state of a store and of its mounts; IDs that are not one digit over and over were drawn by chance.
 pub fn named_state(settings: &Settings) -> String {
-    let mut lines = vec![state(&settings.graph)];
-    let mounts = records(&settings.run.join("overlay-layers/mountpoints.json"));
+    let listed = listed_data(settings);
+    let mut lines = Vec::new();
+    for (number, root) in settings.roots().enumerate() {
+        let text = state(root);
+        // Bytes that no record names are nobody's data, whether a dead process or a failed one left them.
+        let known = text.lines().filter(|line| {
+            let name = line.split(' ').next().unwrap_or_default();
+            let parts: Vec<_> = name.split('/').collect();
+            let is_of_object = parts.len() > 1 && parts[0].contains('-') && parts[1].len() == 64;
+            !is_of_object || listed.contains(name)
+        });
+        let mark = ["", "images: "][number];
+        lines.extend(known.map(|line| format!("{mark}{line}")));
+    }
+    let layers = format!("{}-layers/mountpoints.json", settings.storage_driver);
+    let mounts = records(&settings.run.join(layers));
     lines.extend(
         mounts
             .iter()
             .map(|mount| format!("mount {} {}", mount["id"], mount["count"])),
     );
-    let root = settings.graph.parent().expect("a parent");
-    let home = settings.graph.join(&settings.storage_driver);
-    for path in mounts_below(root).iter().filter(|path| **path != home) {
-        lines.push(format!("mounted {}", path.display()));
+    let homes = settings.roots();
+    let homes: Vec<_> = homes
+        .map(|root| root.join(&settings.storage_driver))
+        .collect();
+    for folder in settings.folders() {
+        let mounted = mounts_below(folder).into_iter();
+        let mounted = mounted.filter(|path| !homes.contains(path));
+        lines.extend(mounted.map(|path| format!("mounted {}", path.display())));
+        let folder = folder.to_str().expect("UTF-8");
+        for line in &mut lines {
+            *line = line.replace(folder, "ROOT");
+        }
     }
-    let listed = listed_data(settings);
-    let text = lines.join("\n");
-    // Bytes that no record names are nobody's data, whether a dead process or a failed one left them.
-    let text = text
-        .lines()
-        .filter(|line| {
-            let name = line.split(' ').next().unwrap_or_default();
-            let parts: Vec<_> = name.split('/').collect();
-            let is_of_object = parts.len() > 1 && parts[0].contains('-') && parts[1].len() == 64;
-            !is_of_object || listed.contains(name)
-        })
-        .collect::<Vec<_>>()
-        .join("\n")
-        .replace(root.to_str().expect("UTF-8"), "ROOT");
-    let mut named: Vec<_> = text.lines().map(mask_drawn_ids).collect();
+    let lines = lines.iter();
+    let mut named: Vec<_> = lines.map(|line| mask_drawn_ids(line)).collect();
     named.sort();
     named.join("\n")
 }
@@ -238,8 +272,8 @@ fn listed_data(settings: &Settings) -> HashSet<String> {
     let mut listed = HashSet::new();
     for kind in ["layers", "images", "containers"] {
         let folder = format!("{}-{kind}", settings.storage_driver);
-        let file = settings.graph.join(&folder).join(format!("{kind}.json"));
-        for record in records(&file) {
+        let files = settings.roots().map(|root| root.join(&folder));
+        for record in files.flat_map(|folder| records(&folder.join(format!("{kind}.json")))) {
             let id = record["id"].as_str().unwrap_or_default();
             let keys = record["big-data-names"].as_array();
             for key in keys.into_iter().flatten().filter_map(Value::as_str) {

@@ -20,19 +20,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caught;
 mod commands;
 mod commit;
+mod copying;
 mod counting;
 mod cycle;
 mod full_disk;
 mod leftovers;
+mod place;
 mod points;
+mod reading;
 mod scene;
 mod script;
 mod trace;
 mod trial;
 
 use full_disk::Life;
+use place::Kind;
 use points::Points;
 use script::Step;
 use trial::Share;
@@ -133,13 +138,37 @@ fn a_plugin_that_leaves_remains_is_noticed() {
 /// Every command that changes a store, killed at its calls, and with errors from them, interrupted ones and short writes.
 #[test]
 fn every_command_survives_kills_and_errors_at_its_calls() {
-    trial::run("overlay", [share(130), share(90), share(22)]);
+    trial::run(Kind::Overlay, [share(130), share(90), share(22)]);
+}
+
+/// The same with images in a root of their own.
+#[test]
+fn every_command_survives_kills_and_errors_in_a_split_store() {
+    trial::run(Kind::Split, [share(24), share(16), share(4)]);
 }
 
 /// The same with copied directories.
 #[test]
 fn every_command_survives_kills_and_errors_with_copied_layers() {
-    trial::run("vfs", [share(40), share(30), share(8)]);
+    trial::run(Kind::Copies, [share(24), share(16), share(4)]);
+}
+
+/// The same with copied directories whose files share blocks.
+#[test]
+fn every_command_survives_kills_and_errors_with_shared_blocks() {
+    trial::run(Kind::Reflinks, [share(24), share(16), share(4)]);
+}
+
+/// The same with subvolumes.
+#[test]
+fn every_command_survives_kills_and_errors_with_subvolumes() {
+    trial::run(Kind::Subvolumes, [share(24), share(16), share(4)]);
+}
+
+/// No command is forgotten, and those that are not tried change nothing.
+#[test]
+fn every_other_command_changes_nothing() {
+    reading::run();
 }
 
 /// All points of the commands by `STRATA_CRASH_WHOLE`, as `make all` sets it; else as many as there is time for.

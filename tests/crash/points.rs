@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::caught;
+use super::copying;
 use super::leftovers::{self, Checked};
 use super::script::{Play, Step};
 use super::support::image::{self, Built};
@@ -87,13 +89,8 @@ impl Scene {
         steps: &[Step],
         checked: &Checked,
     ) -> bool {
-        fs::create_dir_all(place).expect("a folder can be made");
+        copying::tree(&self.template, place);
         let place = Scratch::within(place);
-        Tool::new("cp")
-            .arg("-a")
-            .arg(self.template.join("."))
-            .arg(place.path())
-            .ok();
         let mut settings = Settings::below(place.path(), &binary());
         settings.arguments.clone_from(&self.arguments);
         settings.storage_options.clone_from(&self.storage_options);
@@ -148,7 +145,7 @@ pub fn run(name: &str, points: Points, steps: &[Step]) {
         "{name}: killed at {struck} of {points} points, {} failed",
         failed.len()
     );
-    assert!(failed.is_empty(), "{name}: {failed:#?}");
+    assert!(failed.is_empty(), "{name}: {}", failed.join("\n"));
     // Who writes what comes from a registry writes as it arrives, more often or less: the last numbers may not come up.
     let missed = match steps.contains(&Step::PublishPulling) {
         true => points / 20,
@@ -167,7 +164,10 @@ pub fn run_without(guard: &str, name: &str, points: Points, steps: &[Step]) {
         "{name}: without {guard} {} of {points} points failed, as they should",
         failed.len()
     );
-    assert!(!failed.is_empty(), "nothing misses the guard {guard}");
+    let first = failed.first();
+    let first = first.unwrap_or_else(|| panic!("nothing misses the guard {guard}"));
+    let lines: Vec<_> = first.lines().take(3).collect();
+    println!("{name}: the first: {}", lines.join(" "));
     assert!(
         failed.len() < points,
         "everything fails without {guard}: that shows nothing"
@@ -217,16 +217,16 @@ fn attempt(name: &str, points: Points, steps: &[Step], without: Option<&str>) ->
                     };
                     let fault = format!("{when}:{number}");
                     let place = scene.scratch.path().join(format!("lane-{lane}"));
-                    let run = std::panic::AssertUnwindSafe(|| {
-                        scene.play(&place, &[("STRATA_FAULT", fault.clone())], steps, checked)
-                    });
-                    match std::panic::catch_unwind(run) {
+                    let run =
+                        || scene.play(&place, &[("STRATA_FAULT", fault.clone())], steps, checked);
+                    match caught::complaint(run) {
                         Ok(has_struck) => {
                             struck.fetch_add(usize::from(has_struck), Ordering::Relaxed);
                         }
-                        Err(_) => {
+                        Err(said) => {
                             let call = calls.get(number - 1).map_or("?", String::as_str);
-                            failed.lock().unwrap().push(format!("{fault} ({call})"));
+                            let line = format!("{fault} ({call}): {said}");
+                            failed.lock().unwrap().push(line);
                             super::support::scratch::unmount_below(&place);
                             drop(fs::remove_dir_all(&place));
                         }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::commands::{self, Case};
+use super::commands::{self, Case, Start};
+use super::copying;
+use super::leftovers;
+use super::place::{Kind, Place};
 use super::support::image::{self, Layer};
 use super::support::plugin::Settings;
 use super::support::scratch::{Scratch, unmount_below};
@@ -18,103 +21,100 @@ const DIGITS: &[(&str, char)] = &[
     ("OTHER", '6'),
     ("SPARE", '7'),
     ("NEW", '8'),
+    ("PAIR", '9'),
 ];
 
 /// A store, and what lies beside it.
 #[derive(Debug)]
 pub struct Scene {
-    pub storage_driver: String,
     pub binary: PathBuf,
-    pub scratch: Scratch,
+    pub place: Place,
     /// What words of a command stand for.
     names: Vec<(&'static str, String)>,
-    template: PathBuf,
+    template: Settings,
+    /// The call of an import at which a kill leaves garbage.
+    leaves_garbage: usize,
 }
 
 impl Scene {
-    pub fn new(storage_driver: &str, binary: &Path) -> Self {
-        let scratch = Scratch::new("commands");
-        let write = |name: &str, bytes: Vec<u8>| {
-            let path = scratch.path().join(name);
-            fs::write(&path, bytes).expect("a file can be written");
-            path.to_str().expect("UTF-8").to_owned()
-        };
-        let (middle, top) = layers();
-        let layout = scratch.path().join("layout");
-        let layer = |name: &str| Layer::new().dir("data").file(&format!("data/{name}"), name);
-        image::write_layout(&layout, "one", &[layer("low"), layer("high")]);
-        let folder = scratch.dir("folder");
-        fs::write(folder.join("staged"), "staged\n").expect("a file can be written");
-        let mut names: Vec<(&str, String)> = DIGITS
-            .iter()
-            .map(|(name, digit)| (*name, digit.to_string().repeat(64)))
-            .collect();
-        names.extend([
-            ("FIRST", write("middle.tar", middle.tar())),
-            ("ARCHIVE", write("top.tar", top.tar())),
-            ("VALUE", write("value", b"what is kept\n".to_vec())),
-            (
-                "LONGER",
-                write("longer", b"what is kept from now on\n".to_vec()),
-            ),
-            ("LAYOUT", format!("oci:{}:one", layout.display())),
-            ("FOLDER", folder.to_str().expect("UTF-8").to_owned()),
-            ("BACKUP", scratch.text("backup.tar")),
-            ("OUT", scratch.text("out")),
-        ]);
-        let template = scratch.dir("template");
-        let scene = Self {
-            storage_driver: storage_driver.to_owned(),
+    pub fn new(kind: Kind, binary: &Path) -> Self {
+        let place = Place::new(kind);
+        let names = names(&place.scratch);
+        let template = place.store("template", binary);
+        let mut scene = Self {
             binary: binary.to_owned(),
-            scratch,
+            place,
             names,
             template,
+            leaves_garbage: 0,
         };
-        let settings = scene.settings(&scene.template);
+        // In a split store, what is written to lies apart from what is not.
         for line in [
-            "create-layer -i LOWEST",
-            "import-layer -i MIDDLE -f FIRST LOWEST",
-            "import-layer -i TOP -f ARCHIVE MIDDLE",
+            "create-layer --readonly -i LOWEST",
+            "import-layer --readonly -i MIDDLE -f FIRST LOWEST",
+            "import-layer --readonly -i TOP -f ARCHIVE MIDDLE",
             "create-image -i IMAGE -n image TOP",
             "create-container -i CONTAINER -n cont image",
             "set-image-data -f VALUE IMAGE key",
             "set-container-data -f VALUE CONTAINER key",
             "create-image -i OTHER -n other TOP",
+            "set-image-data -f VALUE OTHER key",
             "create-layer -i SPARE",
             "export -f BACKUP",
         ] {
-            scene.ok(&settings, line);
+            scene.ok(&scene.template, line);
         }
-        unmount_below(&scene.template);
+        for folder in scene.template.folders() {
+            unmount_below(folder);
+        }
+        scene.leaves_garbage = scene.find_garbage();
         scene
     }
 
-    /// The commands that this driver has.
-    pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
-        let is_overlay = self.storage_driver == "overlay";
-        commands::ALL
-            .iter()
-            .filter(move |case| is_overlay || !case.is_of_overlay)
+    /// The last call of an import before which a kill leaves a layer in the staging area.
+    fn find_garbage(&self) -> usize {
+        let leaves = |at: &usize| {
+            self.play("garbage", Start::Whole, |settings| {
+                self.kill_import(settings, *at);
+                settings
+                    .roots()
+                    .any(|root| leftovers::has_staged(&root.join("strata/staging")))
+            })
+        };
+        let found = (1..=30).rev().find(leaves);
+        found.expect("a kill of an import leaves something")
     }
 
-    fn settings(&self, folder: &Path) -> Settings {
-        let mut settings = Settings::below(folder, &self.binary);
-        settings.storage_driver.clone_from(&self.storage_driver);
-        settings
+    fn kill_import(&self, settings: &Settings, at: usize) {
+        let fault = format!("kill-before:{at}");
+        let line = "import-layer -i NEW -f ARCHIVE TOP";
+        self.run(settings, Some(("STRATA_FAULT", &fault)), line);
+    }
+
+    /// The commands that this driver has, or those that `STRATA_CRASH_COMMAND` names the beginning of.
+    pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
+        let is_overlay = self.place.kind.storage_driver() == "overlay";
+        let chosen = std::env::var("STRATA_CRASH_COMMAND").unwrap_or_default();
+        commands::ALL.iter().filter(move |case| {
+            (is_overlay || !case.is_of_overlay) && case.name.starts_with(&chosen)
+        })
+    }
+
+    /// A line with what its words in capitals stand for.
+    fn resolve(&self, settings: &Settings, line: &str) -> String {
+        let place = settings.graph.parent().expect("a parent");
+        let line = line.replace("PLACE", place.to_str().expect("UTF-8"));
+        let line = line.replace("DRIVER", &settings.storage_driver);
+        let names = self.names.iter();
+        names.fold(line, |line, (name, value)| line.replace(name, value))
     }
 
     /// Runs a command of Strata, perhaps with a fault.
     pub fn run(&self, settings: &Settings, fault: Option<(&str, &str)>, line: &str) -> Ran {
-        let words = line.split(' ').map(|word| {
-            self.names
-                .iter()
-                .fold(word.to_owned(), |word, (name, value)| {
-                    word.replace(name, value)
-                })
-        });
+        let line = self.resolve(settings, line);
         let mut tool = Tool::at(&self.binary)
             .args(settings.store_arguments())
-            .args(words);
+            .args(line.split(' '));
         if let Some((name, value)) = fault {
             tool = tool.env(name, value);
         }
@@ -128,30 +128,76 @@ impl Scene {
         ran
     }
 
-    /// A copy of the store in the folder `name`, in which the case's commands before have run; and what `act` makes of it.
-    pub fn play<T>(&self, name: &str, case: &Case, act: impl FnOnce(&Settings) -> T) -> T {
-        let place = self.scratch.dir(name);
-        let place = Scratch::within(&place);
-        Tool::new("cp")
-            .arg("-a")
-            .arg(self.template.join("."))
-            .arg(place.path())
-            .ok();
-        let settings = self.settings(place.path());
-        if case.has_garbage {
-            let fault = ("STRATA_FAULT", "kill-before:30");
-            let line = "import-layer -i NEW -f ARCHIVE TOP";
-            let ran = self.run(&settings, Some(fault), line);
-            assert_ne!(ran.code, 0, "it was killed");
+    /// A copy of the store in the folder `name`, as it is at this start; and what `act` makes of it.
+    pub fn play<T>(&self, name: &str, start: Start, act: impl FnOnce(&Settings) -> T) -> T {
+        let settings = self.place.store(name, &self.binary);
+        let copies: Vec<_> = settings.folders().map(Scratch::within).collect();
+        if start != Start::Empty {
+            for (from, to) in self.template.folders().zip(settings.folders()) {
+                copying::tree(from, to);
+            }
         }
-        for line in case.before {
-            self.ok(&settings, line);
+        match start {
+            Start::Whole | Start::Empty => {}
+            Start::Garbage => self.kill_import(&settings, self.leaves_garbage),
+            Start::Without(path) => {
+                let path = self.resolve(&settings, path);
+                let removed = settings
+                    .roots()
+                    .any(|root| fs::remove_file(root.join(&path)).is_ok());
+                assert!(removed, "{path} is there to be removed");
+            }
         }
         let made = act(&settings);
-        unmount_below(place.path());
-        fs::remove_dir_all(place.path()).expect("the store can be removed");
+        for copy in copies {
+            unmount_below(copy.path());
+            fs::remove_dir_all(copy.path()).expect("the store can be removed");
+        }
         made
     }
+
+    /// Takes away what a trial in the folder `name` has left that did not come to its end.
+    pub fn clear(&self, name: &str) {
+        let settings = self.place.store(name, &self.binary);
+        for folder in settings.folders() {
+            unmount_below(folder);
+            drop(fs::remove_dir_all(folder));
+        }
+    }
+}
+
+/// What words in capitals stand for: IDs, and files that are written here.
+fn names(scratch: &Scratch) -> Vec<(&'static str, String)> {
+    let write = |name: &str, bytes: Vec<u8>| {
+        let path = scratch.path().join(name);
+        fs::write(&path, bytes).expect("a file can be written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let (middle, top) = layers();
+    let layout = scratch.path().join("layout");
+    let layer = |name: &str| Layer::new().dir("data").file(&format!("data/{name}"), name);
+    image::write_layout(&layout, "one", &[layer("low"), layer("high")]);
+    let folder = scratch.dir("folder");
+    fs::write(folder.join("staged"), "staged\n").expect("a file can be written");
+    let twin = Layer::new().file("twin", vec![b'x'; 64 << 10]);
+    let mut names: Vec<(&str, String)> = DIGITS
+        .iter()
+        .map(|(name, digit)| (*name, digit.to_string().repeat(64)))
+        .collect();
+    names.extend([
+        ("FIRST", write("middle.tar", middle.tar())),
+        ("ARCHIVE", write("top.tar", top.tar())),
+        ("TWIN", write("twin.tar", twin.tar())),
+        ("VALUE", write("value", b"what is kept\n".to_vec())),
+        (
+            "LONGER",
+            write("longer", b"what is kept from now on\n".to_vec()),
+        ),
+        ("LAYOUT", format!("oci:{}:one", layout.display())),
+        ("FOLDER", folder.to_str().expect("UTF-8").to_owned()),
+        ("BACKUP", scratch.text("backup.tar")),
+    ]);
+    names
 }
 
 /// Two layers: what is in the upper one hides and removes something of the lower.

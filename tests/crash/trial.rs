@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::commands::Case;
+use super::caught;
+use super::commands::{Case, Start};
 use super::leftovers::{self, Checked};
+use super::place::Kind;
 use super::scene::Scene;
 use super::support::plugin::{self, Settings};
-use super::support::scratch::unmount_below;
 use super::support::tool;
 
 /// How a trial ends when some of the work is there.
@@ -99,24 +99,25 @@ type Choice = fn(usize) -> Vec<Fault>;
 /// A fault in a command, and what the command does without it.
 type Trial = (&'static Case, Arc<Run>, Fault);
 
-/// Kills every command at its calls, gives it errors there, and disturbs it, with this driver.
-pub fn run(storage_driver: &str, [killed, failed, disturbed]: [Share; 3]) {
+/// Kills every command at its calls, gives it errors there, and disturbs it, in such a place.
+pub fn run(place: Kind, [killed, failed, disturbed]: [Share; 3]) {
     tool::require_root();
     let binary = plugin::binary(env!("CARGO_BIN_EXE_strata"));
-    let scene = Scene::new(storage_driver, &binary);
+    let scene = Scene::new(place, &binary);
+    let place = place.text();
     let cases: Vec<_> = scene.cases().collect();
     let mut runs = in_lanes(cases.len(), |lane, at| {
         let case = cases[at];
-        Arc::new(scene.play(lane, case, |settings| undisturbed(&scene, case, settings)))
+        Arc::new(undisturbed(&scene, lane, case))
     });
     runs.sort_by_key(|(at, _)| *at);
     let counts: Vec<_> = runs
         .iter()
         .map(|(at, run)| format!("{} {}", cases[*at].name, run.calls.len()))
         .collect();
-    println!("{storage_driver}: calls: {}", counts.join(", "));
+    println!("{place}: calls: {}", counts.join(", "));
     let checked = Checked::default();
-    let mut bad = Vec::new();
+    let mut all_bad = 0;
     for (what, share, choose) in [
         ("killed", killed, kills as Choice),
         ("failed", failed, errors as Choice),
@@ -130,24 +131,25 @@ pub fn run(storage_driver: &str, [killed, failed, disturbed]: [Share; 3]) {
         let points = all.len();
         let trials = share.take(all);
         let ends = in_lanes(trials.len(), |lane, at| {
-            attempt(&scene, lane, &trials[at], &checked)
+            let end = attempt(&scene, lane, &trials[at], &checked);
+            // All of them take hours: what is bad is told at once.
+            end.inspect_err(|line| println!("{place}: bad: {line}\n"))
         });
         let mut counts = BTreeMap::new();
-        let before = bad.len();
-        for (_, end) in ends {
-            match end {
-                Ok(end) => *counts.entry(end).or_insert(0) += 1,
-                Err(line) => bad.push(line),
+        for (_, end) in &ends {
+            if let Ok(end) = end {
+                *counts.entry(*end).or_insert(0) += 1;
             }
         }
+        let bad = ends.iter().filter(|(_, end)| end.is_err()).count();
+        all_bad += bad;
         println!(
-            "{storage_driver}: {} commands {what} at {} of {points} points: {counts:?}, {} bad",
+            "{place}: {} commands {what} at {} of {points} points: {counts:?}, {bad} bad",
             cases.len(),
             trials.len(),
-            bad.len() - before
         );
     }
-    assert!(bad.is_empty(), "{bad:#?}");
+    assert_eq!(all_bad, 0, "points are bad: see above");
 }
 
 /// Does something for each number below `count`, three at a time; what came of each.
@@ -178,52 +180,51 @@ fn attempt(
     (case, run, fault): &Trial,
     checked: &Checked,
 ) -> Result<&'static str, String> {
-    let act = std::panic::AssertUnwindSafe(|| {
-        scene.play(lane, case, |settings| {
+    let act = || {
+        play(scene, lane, case, |settings| {
             try_once(scene, case, run, fault, settings, checked)
         })
-    });
-    std::panic::catch_unwind(act).map_err(|_| {
-        let folder = scene.scratch.path().join(lane);
-        unmount_below(&folder);
-        drop(fs::remove_dir_all(folder));
+    };
+    caught::complaint(act).map_err(|said| {
+        scene.clear(lane);
         let call = fault.at().and_then(|at| run.calls.get(at.wrapping_sub(1)));
-        format!("{}: {} ({call:?})", case.name, fault.text())
+        format!("{}: {} ({call:?}): {said}", case.name, fault.text())
+    })
+}
+
+/// What `act` makes of a store in which what comes before the command is done.
+fn play<T>(scene: &Scene, lane: &str, case: &Case, act: impl FnOnce(&Settings) -> T) -> T {
+    scene.play(lane, case.start, |settings| {
+        for line in case.before {
+            scene.ok(settings, line);
+        }
+        act(settings)
     })
 }
 
 /// The run without a fault.
-fn undisturbed(scene: &Scene, case: &Case, settings: &Settings) -> Run {
-    let log = settings.graph.with_file_name("calls");
-    let variable = ("STRATA_FAULT_LOG", log.to_str().expect("UTF-8"));
-    let before = match case.has_garbage {
-        // To collect it is the command's work; here it is what is compared.
-        true => String::new(),
-        false => state(scene, case, settings),
-    };
-    let ran = scene.run(settings, Some(variable), case.command);
-    assert!(ran.code == 0, "{}: {ran}", case.name);
-    let calls: Vec<_> = fs::read_to_string(&log)
-        .unwrap_or_default()
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    fs::remove_file(&log).ok();
-    let after = state(scene, case, settings);
-    for line in case.closing {
-        scene.run(settings, None, line);
-    }
-    let closed = state(scene, case, settings);
-    scene.ok(settings, "check");
-    Run {
-        before: match case.has_garbage {
-            true => after.clone(),
-            false => before,
-        },
-        after,
-        closed,
-        calls,
-    }
+fn undisturbed(scene: &Scene, lane: &str, case: &Case) -> Run {
+    let before = play(scene, lane, case, |settings| state(scene, case, settings));
+    play(scene, lane, case, |settings| {
+        let log = settings.graph.with_file_name("calls");
+        let variable = ("STRATA_FAULT_LOG", log.to_str().expect("UTF-8"));
+        let ran = scene.run(settings, Some(variable), case.command);
+        assert!(ran.code == 0, "{}: {ran}", case.name);
+        let calls = fs::read_to_string(&log).unwrap_or_default();
+        fs::remove_file(&log).ok();
+        let after = state(scene, case, settings);
+        for line in case.closing {
+            scene.run(settings, None, line);
+        }
+        let closed = state(scene, case, settings);
+        scene.ok(settings, "check");
+        Run {
+            before,
+            after,
+            closed,
+            calls: calls.lines().map(str::to_owned).collect(),
+        }
+    })
 }
 
 /// The store once its garbage is removed.
@@ -267,8 +268,11 @@ fn try_once(
         case.command,
     );
     leftovers::assert_uppers_mounted_once(settings);
-    // As it was left, before any Strata may put it right.
-    leftovers::check_remains_by_the_peer(settings, checked);
+    let is_damaged = matches!(case.start, Start::Without(_));
+    if !is_damaged {
+        // As it was left, before any Strata may put it right.
+        leftovers::check_remains_by_the_peer(settings, checked);
+    }
     let found = state(scene, case, settings);
     let end = match fault {
         Fault::Kill(..) => {
@@ -292,13 +296,13 @@ fn try_once(
             let (number, _) = number.split_once(" (").expect("a text and a number");
             let is_told = said.to_lowercase().contains(&number.to_lowercase());
             assert!(
-                is_told && names_a_file(&said, settings),
+                is_told && names_a_file(&said, scene),
                 "what is wrong: {ran}"
             );
             judge(case, run, &found, case.is_atomic)
         }
     };
-    if !case.may_lose {
+    if !case.may_lose && !is_damaged {
         leftovers::check_by_the_peer(settings, checked);
     }
     let is_repeated = match fault {
@@ -315,6 +319,9 @@ fn try_once(
         scene.run(settings, None, line);
     }
     assert_same(case, &state(scene, case, settings), &run.closed);
+    if is_damaged {
+        leftovers::check_by_the_peer(settings, checked);
+    }
     end
 }
 
@@ -348,11 +355,8 @@ fn repeat(scene: &Scene, case: &Case, settings: &Settings) -> bool {
     false
 }
 
-fn names_a_file(said: &str, settings: &Settings) -> bool {
-    let root = settings.graph.parent().expect("a parent");
-    let beside = root.parent().expect("a parent");
-    let has = |path: &Path| said.contains(path.to_str().expect("UTF-8"));
-    has(root) || has(beside)
+fn names_a_file(said: &str, scene: &Scene) -> bool {
+    said.contains(scene.place.scratch.path().to_str().expect("UTF-8"))
 }
 
 fn assert_same(case: &Case, found: &str, wanted: &str) {

@@ -3,7 +3,7 @@
 //! Each test here runs this test program once more, for the tests of one driver, with homes on a file system of its own.
 
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use strata::store::driver::DriverKind;
 use strata::sys::Dir;
@@ -12,55 +12,30 @@ use strata::sys::userns::{Range, UserNamespace};
 use tempfile::TempDir;
 
 use crate::fixture::{Home, PLACE, enter};
+use crate::support::disk;
+pub use crate::support::disk::FileSystem;
 use crate::support::tool::Tool;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileSystem {
-    Ext4,
-    Xfs,
-    Btrfs,
-}
-
-/// A file system in a file, mounted for this thread and its children until it is dropped.
+/// A file system of its own, for this thread and its children until it is dropped.
 #[derive(Debug)]
 pub struct Disk {
-    folder: TempDir,
-    path: PathBuf,
+    // It is unmounted before its folder goes. Homes on it that still have mounts end with this thread's name space.
+    disk: disk::Disk,
+    _folder: TempDir,
 }
 
 impl Disk {
     pub fn new(kind: FileSystem) -> Self {
         enter();
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let image = folder.path().join("image");
-        let file = std::fs::File::create(&image).unwrap();
-        file.set_len(512 << 20).unwrap();
-        let make = match kind {
-            FileSystem::Ext4 => Tool::new("mkfs.ext4").arg("-q"),
-            FileSystem::Xfs => Tool::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]),
-            FileSystem::Btrfs => Tool::new("mkfs.btrfs").arg("-q"),
-        };
-        make.arg(&image).ok();
-        let path = folder.path().join("disk");
-        std::fs::create_dir(&path).unwrap();
-        Tool::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&path)
-            .ok();
-        Self { folder, path }
+        Self {
+            disk: disk::Disk::below(folder.path(), kind),
+            _folder: folder,
+        }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Homes on it that still have mounts end with this thread's mount name space.
-        drop(mount::unmount(&self.path));
-        drop(std::fs::remove_file(self.folder.path().join("image")));
+        self.disk.path()
     }
 }
 

@@ -6,38 +6,31 @@ use std::path::{Path, PathBuf};
 use strata::sys::mount;
 
 use crate::shared::{Shared, binary};
+use crate::support::disk::{Disk, FileSystem};
 use crate::support::scratch::Scratch;
 use crate::support::tool::{self, Tool};
 
 const STRATA: &str = "strata";
 
 /// A store on a file system of its own, in mounts that end with this thread.
-struct Disk {
+struct Place {
+    disk: Disk,
     scratch: Scratch,
 }
 
-impl Disk {
+impl Place {
     fn new() -> Self {
         tool::require_root();
         mount::enter_private_namespace().unwrap();
         let scratch = Scratch::new("peer-btrfs");
-        let (image, path) = (scratch.path().join("image"), scratch.path().join("disk"));
-        std::fs::File::create(&image)
-            .unwrap()
-            .set_len(512 << 20)
-            .unwrap();
-        Tool::new("mkfs.btrfs").arg("-q").arg(&image).ok();
-        std::fs::create_dir(&path).unwrap();
-        Tool::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(&path)
-            .ok();
-        Self { scratch }
+        Self {
+            disk: Disk::below(scratch.path(), FileSystem::Btrfs),
+            scratch,
+        }
     }
 
     fn graph(&self) -> PathBuf {
-        self.scratch.path().join("disk/graph")
+        self.disk.path().join("graph")
     }
 
     fn run(&self, who: &str, arguments: &[&str]) -> Tool {
@@ -65,40 +58,40 @@ impl Disk {
 }
 
 fn layers_go_from_hand_to_hand(maker: &str, user: &str) {
-    let disk = Disk::new();
-    let base = disk.id(maker, &["create-layer"]);
-    let place = disk.mount(maker, &base);
-    std::fs::write(place.join("from-base"), maker).unwrap();
-    disk.run(maker, &["unmount", &base]).ok();
-    let child = disk.id(user, &["create-layer", &base]);
-    let place = disk.mount(user, &child);
-    assert_eq!(place, disk.graph().join("btrfs/subvolumes").join(&child));
+    let place = Place::new();
+    let base = place.id(maker, &["create-layer"]);
+    let root = place.mount(maker, &base);
+    std::fs::write(root.join("from-base"), maker).unwrap();
+    place.run(maker, &["unmount", &base]).ok();
+    let child = place.id(user, &["create-layer", &base]);
+    let root = place.mount(user, &child);
+    assert_eq!(root, place.graph().join("btrfs/subvolumes").join(&child));
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-    assert_eq!(read(&place.join("from-base")), maker);
-    std::fs::write(place.join("from-child"), user).unwrap();
-    disk.run(user, &["unmount", &child]).ok();
-    let grandchild = disk.id(maker, &["create-layer", &child]);
-    let place = disk.mount(maker, &grandchild);
-    assert_eq!(read(&place.join("from-child")), user);
-    disk.run(maker, &["unmount", &grandchild]).ok();
+    assert_eq!(read(&root.join("from-base")), maker);
+    std::fs::write(root.join("from-child"), user).unwrap();
+    place.run(user, &["unmount", &child]).ok();
+    let grandchild = place.id(maker, &["create-layer", &child]);
+    let root = place.mount(maker, &grandchild);
+    assert_eq!(read(&root.join("from-child")), user);
+    place.run(maker, &["unmount", &grandchild]).ok();
     for who in [maker, user] {
         assert_eq!(
-            Shared::ids(&disk.run(who, &["layers", "--json"]).ok()).len(),
+            Shared::ids(&place.run(who, &["layers", "--json"]).ok()).len(),
             3,
             "{who}"
         );
-        let changes = disk.run(who, &["changes", &child]).ok().text();
+        let changes = place.run(who, &["changes", &child]).ok().text();
         assert!(changes.contains("/from-child"), "{changes}");
     }
     assert_eq!(
-        disk.run(maker, &["delete-layer", &base]).output().code,
+        place.run(maker, &["delete-layer", &base]).output().code,
         1,
         "it has children"
     );
-    disk.run(user, &["delete-layer", &grandchild]).ok();
-    disk.run(maker, &["delete-layer", &child]).ok();
-    disk.run(user, &["delete-layer", &base]).ok();
-    let left = std::fs::read_dir(disk.graph().join("btrfs/subvolumes"));
+    place.run(user, &["delete-layer", &grandchild]).ok();
+    place.run(maker, &["delete-layer", &child]).ok();
+    place.run(user, &["delete-layer", &base]).ok();
+    let left = std::fs::read_dir(place.graph().join("btrfs/subvolumes"));
     assert_eq!(left.unwrap().count(), 0);
 }
 

@@ -3,6 +3,7 @@
 //! | File | What |
 //! |---|---|
 //! | [`scratch`] | a temporary directory that is unmounted and removed whatever happens |
+//! | [`disk`] | a file system of its own, made in a file |
 //! | [`tool`] | other programs: found or a failure that says how to install them; run and checked |
 //! | [`image`] | OCI layouts, written by hand or by umoci |
 //! | [`registry`] | a real registry on a free loopback port, and pushing to it |
@@ -19,6 +20,7 @@
     reason = "each user takes a part; helpers of tests fail by panicking and run programs"
 )]
 
+pub mod disk;
 pub mod http;
 pub mod image;
 #[cfg(feature = "node")]

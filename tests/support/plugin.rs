@@ -32,6 +32,8 @@ pub struct Settings {
     pub graph: PathBuf,
     pub run: PathBuf,
     pub storage_driver: String,
+    /// The root of the images in a split store.
+    pub image_store: Option<PathBuf>,
     /// Values of `--storage-opt`.
     pub storage_options: Vec<String>,
     pub kubelet: PathBuf,
@@ -53,6 +55,7 @@ impl Settings {
             graph: folder.join("graph"),
             run: folder.join("run"),
             storage_driver: "overlay".to_owned(),
+            image_store: None,
             storage_options: Vec::new(),
             kubelet: folder.join("kubelet"),
             socket: folder.join("csi.sock"),
@@ -73,10 +76,25 @@ impl Settings {
             "--storage-driver".into(),
             self.storage_driver.clone(),
         ];
+        if let Some(root) = &self.image_store {
+            arguments.extend(["--image-store".into(), text(root)]);
+        }
         for option in &self.storage_options {
             arguments.extend(["--storage-opt".into(), option.clone()]);
         }
         arguments
+    }
+
+    /// The roots that last: the graph root, and that of the images in a split store.
+    pub fn roots(&self) -> impl Iterator<Item = &Path> {
+        let images = self.image_store.as_deref();
+        std::iter::once(self.graph.as_path()).chain(images)
+    }
+
+    /// The folders that these are in, with all that belongs to the store.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.roots()
+            .map(|root| root.parent().expect("a root is in a folder"))
     }
 
     /// Where the kubelet would publish the volume `name` of the pod `pod`; its parent is made.
