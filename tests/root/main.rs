@@ -26,5 +26,6 @@ mod registries;
 mod retries;
 mod statistics;
 mod unrecorded;
+mod upgrades;
 mod volatile;
 mod volumes;
