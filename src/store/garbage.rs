@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use rustix::fs::FileType;
+
 use super::edit::Edit;
 use super::error::Error;
 use super::id;
@@ -13,12 +15,15 @@ use super::transaction::{Scope, Transaction};
 use super::{Inner, Store};
 use crate::sys::Dir;
 
+/// What the name begins with of a file that is to take the place of another, with us and with peers.
+const TEMPORARY: &str = ".tmp-";
+
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Garbage {
     /// Layers of the driver that had no record.
     pub layers: Vec<String>,
-    /// Directories and recipes without a record, as paths below the graph root.
+    /// Directories and recipes without a record, and files of saves that were cut short: their paths.
     pub data: Vec<String>,
 }
 
@@ -27,9 +32,9 @@ fn ids<R: Record>(edit: &Edit<'_, R>) -> HashSet<String> {
 }
 
 impl Store {
-    /// Removes what no record points at: layers in the driver's home, data directories, recipes, and
-    /// the staging areas of dead processes. Unmounts nothing that has a record, and leaves layers that are used: a peer that
-    /// deletes a container leaves our mount, and a pod in it.
+    /// Removes what no record points at: layers in the driver's home, data directories, recipes, files of saves that were
+    /// cut short, and the staging areas of dead processes. Unmounts nothing that has a record, and leaves layers that are
+    /// used: a peer that deletes a container leaves our mount, and a pod in it.
     ///
     /// # Errors
     /// When something can't be read or moved away; what was removed before stays removed.
@@ -80,6 +85,18 @@ impl Transaction<'_> {
                 self.collect_data(dir, known, &mut garbage)?;
             }
         }
+        // Under its lock nobody is about to save one.
+        self.mounts()?;
+        for dirs in [
+            store.layers.file_dirs(),
+            store.mounts.file_dirs(),
+            store.images.file_dirs(),
+            store.containers.file_dirs(),
+        ] {
+            for dir in dirs {
+                collect_temporary(dir, &mut garbage)?;
+            }
+        }
         Ok(garbage)
     }
 
@@ -94,8 +111,7 @@ impl Transaction<'_> {
                 continue;
             };
             let id = name.strip_suffix(".tar-split.gz").unwrap_or(name);
-            let is_temporary = name.starts_with(".tmp-");
-            if !is_temporary && (!id::is_hex(id) || known.contains(id)) {
+            if !id::is_hex(id) || known.contains(id) {
                 continue;
             }
             let trash = self.store.staging_beside(dir).entry()?;
@@ -108,4 +124,25 @@ impl Transaction<'_> {
         }
         Ok(())
     }
+}
+
+/// Removes the files of saves that were cut short. In a split store the layers of images are recorded in a folder that has
+/// no data of theirs.
+///
+/// LOCKS: the one of each table that has a file in `dir`, exclusive.
+fn collect_temporary(dir: &Dir, garbage: &mut Garbage) -> Result<(), Error> {
+    for entry in dir.list()? {
+        let Some(name) = entry.name.to_str() else {
+            continue;
+        };
+        if entry.file_type == FileType::RegularFile
+            && name.starts_with(TEMPORARY)
+            && dir.remove_file_if_found(name)?
+        {
+            garbage
+                .data
+                .push(format!("{}/{name}", dir.path().display()));
+        }
+    }
+    Ok(())
 }

@@ -177,6 +177,17 @@ impl<R: Record> TableFile<R> {
         }
     }
 
+    /// The folders of its files, each once: a save that a death cuts short leaves its temporary file there.
+    pub fn file_dirs(&self) -> Vec<&Dir> {
+        let mut dirs: Vec<&Dir> = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            if dirs.iter().all(|dir| dir.path() != place.dir.path()) {
+                dirs.push(&place.dir);
+            }
+        }
+        dirs
+    }
+
     /// The folder in which the record with exactly this ID has its own, as this process knows it; that of new ones for one
     /// that is not there.
     pub fn dir_of(&self, id: &str) -> &Dir {

@@ -224,6 +224,34 @@ fn what_a_crash_left_in_either_root_is_garbage() {
     assert!(place.in_images("vfs/dir").join(base).exists());
 }
 
+/// A kill in the middle of a save once left a file in the image root's `vfs-layers` for good: no layer has data there.
+#[test]
+fn what_a_save_left_that_was_cut_short_is_garbage_in_every_folder() {
+    let place = Split::new();
+    let store = place.split();
+    image(&store, "a", &image_layer(&store, None, "file"));
+    let folders = [
+        place.in_images("vfs-layers"),
+        place.in_images("vfs-images"),
+        place.in_graph("vfs-layers"),
+        place.in_graph("vfs-images"),
+        place.in_graph("vfs-containers"),
+        place.graph.path().join("run/vfs-layers"),
+    ];
+    let files = folders.map(|folder| folder.join(".tmp-layers.json-0011223344556677"));
+    for file in &files {
+        std::fs::write(file, "[{").unwrap();
+    }
+    let mut garbage = store.collect_garbage().unwrap();
+    garbage.data.sort();
+    let mut expected = files.clone().map(|file| file.to_str().unwrap().to_owned());
+    expected.sort();
+    assert_eq!(garbage.data, expected);
+    assert!(!files.iter().any(|file| file.exists()));
+    assert_eq!(store.collect_garbage().unwrap(), Default::default());
+    assert_eq!(store.images().unwrap().len(), 1);
+}
+
 #[test]
 fn one_root_can_not_be_both() {
     let place = Split::new();
