@@ -6,7 +6,8 @@ use super::manifest::Descriptor;
 use super::source::{Resolved, SourceError};
 use crate::digest::{Algorithm, Digest, Hasher};
 
-/// Writes a blob from its beginning to its end, each time that it is called the same bytes.
+/// Writes a blob from its beginning to its end, each time that it is called the same bytes. When the writer fails, it gives
+/// back the writer's own error.
 pub type Content<'a> = dyn Fn(&mut dyn Write) -> io::Result<()> + Sync + 'a;
 
 /// A place that takes one image: a registry, a layout, an archive.

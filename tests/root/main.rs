@@ -15,6 +15,7 @@ mod automatic;
 mod bad_images;
 mod bad_input;
 mod full_disk;
+mod full_layout;
 mod held;
 mod lanes;
 mod logs;

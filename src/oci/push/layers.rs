@@ -111,7 +111,7 @@ impl Work<'_> {
             let mut out = Out {
                 work: self,
                 inner: out,
-                has_failed: false,
+                failure: None,
             };
             let result = self.write(layer, &mut out, |count| {
                 // What is sent again is no progress.
@@ -121,11 +121,11 @@ impl Work<'_> {
                 }
             });
             result.map_err(|error| {
-                // A destination that fails knows why itself.
-                if !out.has_failed {
+                // The destination gets back what it said itself; it knows what it was writing.
+                out.failure.take().unwrap_or_else(|| {
                     *lock(&failed) = Some(error);
-                }
-                io::Error::other("the layer could not be sent")
+                    io::Error::other("the layer could not be read")
+                })
             })
         };
         let what = format!("the layer {} of {}", layer.diff_id, self.name);
@@ -184,22 +184,35 @@ fn check(expected: &Digest, found: &Digest) -> Result<(), DiffError> {
 struct Out<'a> {
     work: &'a Work<'a>,
     inner: &'a mut dyn Write,
-    has_failed: bool,
+    /// What the destination said: whoever makes the stream passes on its kind alone, in other words.
+    failure: Option<io::Error>,
+}
+
+impl Out<'_> {
+    fn keep<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let kind = error.kind();
+            // An interrupted call is made again.
+            if kind != io::ErrorKind::Interrupted {
+                self.failure.get_or_insert(error);
+            }
+            kind.into()
+        })
+    }
 }
 
 impl Write for Out<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.work.stop.load(Ordering::Relaxed) {
-            self.has_failed = true;
-            return Err(io::Error::other("another layer failed"));
-        }
-        let result = self.inner.write(bytes);
-        self.has_failed |= result.is_err();
-        result
+        let result = match self.work.stop.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("another layer failed")),
+            false => self.inner.write(bytes),
+        };
+        self.keep(result)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let result = self.inner.flush();
+        self.keep(result)
     }
 }
 
