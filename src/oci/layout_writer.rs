@@ -4,6 +4,7 @@
 //! An archive is written anew, from a layout that is gathered beside it.
 
 use std::io::{self, BufWriter, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ const BLOBS: &str = "blobs/sha256";
 const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
 const BUFFER: usize = 256 * 1024;
+/// What the name of a file begins with that has no other yet.
+const TEMPORARY: &str = ".tmp-";
 
 /// An image on its way into a layout in a directory.
 #[derive(Debug)]
@@ -43,14 +46,14 @@ impl LayoutWriter {
     pub fn open(path: &Path, name: Option<&str>) -> Result<Self, SourceError> {
         let dir = Dir::open_or_create(&absolute(path)?, DIR_MODE)?;
         let is_layout = dir.stat(MARK)?.is_some() || dir.stat(INDEX)?.is_some();
-        if !is_layout && !dir.list()?.is_empty() {
+        if !is_layout && dir.list()?.iter().any(|entry| !is_temporary(entry)) {
             return Err(SourceError::unsupported(
                 format_args!("oci:{}", path.display()),
                 "the directory has other files and no image layout: name a new one",
             ));
         }
         if dir.stat(MARK)?.is_none() {
-            put_file(&dir, MARK, MARK_TEXT)?;
+            dir.create_whole(MARK, MARK_TEXT, FILE_MODE)?;
         }
         dir.ensure_dir("blobs", DIR_MODE)?;
         let blobs = dir.ensure_dir(BLOBS, DIR_MODE)?;
@@ -65,7 +68,7 @@ impl LayoutWriter {
     fn put(&self, content: &Content<'_>) -> Result<(Digest, u64), SourceError> {
         let temporary = Temporary {
             dir: &self.blobs,
-            name: format!(".tmp-{:016x}", random_u64()),
+            name: format!("{TEMPORARY}{:016x}", random_u64()),
         };
         let (file, has_name) = match self.blobs.create_unnamed_file(FILE_MODE) {
             Ok(file) => (file, false),
@@ -192,7 +195,7 @@ impl ArchiveWriter {
             ));
         };
         let folder = Dir::open(parent)?;
-        let gathered = format!(".tmp-{}-{:016x}", file.display(), random_u64());
+        let gathered = format!("{TEMPORARY}{}-{:016x}", file.display(), random_u64());
         folder.create_dir(&gathered, 0o700)?;
         let made = LayoutWriter::open(&folder.path().join(&gathered), name);
         let layout = match made {
@@ -214,7 +217,7 @@ impl ArchiveWriter {
     fn pack(&self) -> Result<(), SourceError> {
         let temporary = Temporary {
             dir: &self.folder,
-            name: format!(".tmp-{}-{:016x}", self.file.display(), random_u64()),
+            name: format!("{TEMPORARY}{}-{:016x}", self.file.display(), random_u64()),
         };
         let file = self.folder.create_file(&temporary.name, FILE_MODE)?;
         let path = file.path().to_owned();
@@ -300,9 +303,9 @@ impl Drop for Temporary<'_> {
     }
 }
 
-fn put_file(dir: &Dir, name: &str, bytes: &[u8]) -> Result<(), sys::Error> {
-    dir.replace(name, bytes, Durability::Atomic)?;
-    dir.set_mode_of(name, FILE_MODE)
+/// True for what a push that was killed may have left: no file of anybody's.
+fn is_temporary(entry: &sys::Entry) -> bool {
+    entry.name.as_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, sys::Error> {
@@ -392,10 +395,17 @@ mod tests {
         assert!(writer.has_blob(&blob).unwrap());
         assert!(!writer.has_blob(&Descriptor { size: 4, ..blob }).unwrap());
 
+        // A push that was killed before there was a mark once made the directory a strange one.
+        let begun = folder.path().join("begun");
+        std::fs::create_dir(&begun).unwrap();
+        std::fs::write(begun.join(".tmp-oci-layout-0011223344556677"), "{").unwrap();
+        LayoutWriter::open(&begun, None).unwrap();
+        assert_eq!(std::fs::read(begun.join(MARK)).unwrap(), MARK_TEXT);
+
         std::fs::write(folder.path().join("file"), "x").unwrap();
         let error = LayoutWriter::open(folder.path(), None).unwrap_err();
         assert!(error.to_string().contains("other files"), "{error}");
-        assert_eq!(names(folder.path()), ["file", "layout"]);
+        assert_eq!(names(folder.path()), ["begun", "file", "layout"]);
     }
 
     #[test]

@@ -107,6 +107,34 @@ impl Dir {
         self.stage_file(name, &[contents])?
             .publish(name, durability)
     }
+
+    /// Makes the file `name`, which nobody sees before it is whole: of this mode, with these contents, which survive a loss
+    /// of power if the name does. One that is there by then stays. A kill leaves nothing else, but on file systems without
+    /// unnamed files, as network ones, where this is [`Dir::replace`].
+    ///
+    /// # Errors
+    /// When a step fails; nothing is then left.
+    pub fn create_whole(
+        &self,
+        name: impl AsRef<Path>,
+        contents: &[u8],
+        mode: u32,
+    ) -> Result<(), Error> {
+        let name = name.as_ref();
+        let Ok(file) = self.create_unnamed_file(mode) else {
+            // Another failure than that there are none is met here as well.
+            self.replace(name, contents, Durability::Atomic)?;
+            return self.set_mode_of(name, mode);
+        };
+        file.write_pieces(&[contents])?;
+        // The umask had a say in it.
+        file.set_mode(mode)?;
+        file.sync_data()?;
+        match self.link_file(&file, name) {
+            Err(error) if error.is_already_exists() => Ok(()),
+            result => result,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +151,22 @@ mod tests {
         assert_eq!(
             identity,
             dir.open_file("a.json").unwrap().identity().unwrap()
+        );
+        assert_eq!(dir.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_is_made_as_a_whole_unless_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        for contents in [&b"one"[..], b"two"] {
+            dir.create_whole("file", contents, 0o666).unwrap();
+        }
+        assert_eq!(dir.read("file").unwrap(), b"one");
+        assert_eq!(
+            dir.stat("file").unwrap().unwrap().st_mode & 0o7777,
+            0o666,
+            "whatever the umask"
         );
         assert_eq!(dir.list().unwrap().len(), 1);
     }
