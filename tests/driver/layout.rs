@@ -87,6 +87,24 @@ fn a_home_of_a_mount_program_is_refused() {
     assert!(error.contains("mount program"), "{error}");
 }
 
+/// A kill between the folder of links and this file once left a home that was not new any more and never got the file.
+#[test]
+fn a_home_is_new_until_it_has_all() {
+    let home = Home::overlay();
+    let folder = home.graph.join("overlay");
+    let (flag, links) = (folder.join(".has-mount-program"), folder.join("l"));
+    fs::remove_file(&flag).unwrap();
+    fs::remove_dir(&links).unwrap();
+    // It can't be made.
+    fs::create_dir(&flag).unwrap();
+    assert!(home.try_reopen().is_err());
+    assert!(!links.exists());
+    fs::remove_dir(&flag).unwrap();
+    home.try_reopen().unwrap();
+    assert_eq!(read(&flag), "false");
+    assert!(links.exists());
+}
+
 #[test]
 fn a_failed_adoption_leaves_nothing() {
     let home = Home::overlay();

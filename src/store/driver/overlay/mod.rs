@@ -126,7 +126,6 @@ impl Overlay {
             force_mask = Some(PRIVATE);
         }
         let home = roots.graph.ensure_dir("overlay", 0o700)?;
-        let links = home.ensure_dir(LINKS, 0o755)?;
         let has_program = home.find(HAS_MOUNT_PROGRAM)?;
         let has_program = has_program.as_deref().map(<[u8]>::trim_ascii);
         match (has_program, &program) {
@@ -143,10 +142,12 @@ impl Overlay {
             }
             // Peers would else walk the whole home to find out.
             (None, None) if is_new => {
-                home.replace(HAS_MOUNT_PROGRAM, b"false", sys::Durability::Atomic)?;
+                home.create_whole(HAS_MOUNT_PROGRAM, b"false", 0o600)?;
             }
             _ => {}
         }
+        // The last: the home is new until it has them.
+        let links = home.ensure_dir(LINKS, 0o755)?;
         let mut additional = roots.additional.clone();
         additional.extend(options.additional_stores);
         let mut others = Vec::new();
