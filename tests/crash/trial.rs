@@ -5,6 +5,8 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
+
 use super::caught;
 use super::commands::{Case, Start};
 use super::leftovers::{self, Checked};
@@ -236,19 +238,35 @@ fn state(scene: &Scene, case: &Case, settings: &Settings) -> String {
     leftovers::named_state(settings)
 }
 
-/// Deletes the layers of containers that are not there.
+/// Deletes the layers of containers that are not there, and copies for other owners that only those stood on.
 fn delete_unused(scene: &Scene, settings: &Settings) {
-    let list = |kind: &str, key: &str| -> Vec<String> {
+    let list = |kind: &str| -> Vec<Value> {
         let listed = scene.run(settings, None, &format!("{kind} --json")).json();
-        let records = listed.as_array().cloned().unwrap_or_default();
-        let values = records.iter().filter_map(|record| record[key].as_str());
-        values.map(str::to_owned).collect()
+        listed.as_array().cloned().unwrap_or_default()
     };
-    let used = list("containers", "layer");
-    for layer in list("layers", "id") {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let layers = list("layers");
+    let mut used: Vec<_> = list("containers")
+        .iter()
+        .map(|record| text(&record["layer"]))
+        .collect();
+    for image in list("images") {
+        used.extend(
+            image["mapped-layers"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text),
+        );
+    }
+    // Children come after their parents.
+    for layer in layers.iter().rev() {
+        let id = text(&layer["id"]);
         // The scene's own layers are one digit over and over.
-        if layer != layer[..1].repeat(layer.len()) && !used.contains(&layer) {
-            scene.ok(settings, &format!("delete-layer {layer}"));
+        if id == id[..1].repeat(id.len()) || used.contains(&id) {
+            used.push(text(&layer["parent"]));
+        } else {
+            scene.ok(settings, &format!("delete-layer {id}"));
         }
     }
 }
