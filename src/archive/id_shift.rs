@@ -58,6 +58,16 @@ impl IdMaps {
         shift(&self.uids, uid, |range| (range.host, range.container))
     }
 
+    /// The group outside of one inside, if the maps have a place for it.
+    pub fn group_to_host(&self, gid: u32) -> Option<u32> {
+        shift(&self.gids, gid, |range| (range.container, range.host))
+    }
+
+    /// The group inside of one outside, if the maps have a place for it.
+    pub fn group_to_container(&self, gid: u32) -> Option<u32> {
+        shift(&self.gids, gid, |range| (range.host, range.container))
+    }
+
     /// The owner inside of one outside; `None` when either has no place in the maps.
     pub fn to_container(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
         let outside_in = |range: &IdRange| (range.host, range.container);

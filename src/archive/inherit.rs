@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 
 use super::Whiteouts;
 use super::id_shift::Shift;
-use super::lowers::{Lowers, is_opaque};
+use super::lowers::{Lowers, is_opaque, is_opaque_to_programs};
 use super::names;
 use super::override_stat;
 use crate::sys::{Dir, Error, tree};
@@ -62,7 +62,10 @@ pub fn inherit(
     lowers: &[Dir],
     options: &Options,
 ) -> Result<(), Error> {
-    let lowers = Lowers(lowers);
+    let lowers = Lowers {
+        dirs: lowers,
+        has_files: options.whiteouts == Whiteouts::Files,
+    };
     // Where the last name has led: each step, and which layers have a directory there.
     let mut way: Vec<(&[u8], Vec<usize>)> = Vec::new();
     for name in implied {
@@ -79,7 +82,7 @@ pub fn inherit(
                 None => lowers.all(),
                 Some((_, below)) => below.clone(),
             };
-            let below = if above.is_empty() || hides_lowers(contents, &here)? {
+            let below = if above.is_empty() || hides_lowers(contents, &here, lowers.has_files)? {
                 Vec::new()
             } else {
                 let last = OsStr::from_bytes(step).to_owned();
@@ -92,8 +95,10 @@ pub fn inherit(
             continue;
         };
         let path = path(name);
-        let (Some(to), Some(from)) = (contents.find_dir(path)?, lowers.0[*nearest].find_dir(path)?)
-        else {
+        let (Some(to), Some(from)) = (
+            contents.find_dir(path)?,
+            lowers.dirs[*nearest].find_dir(path)?,
+        ) else {
             continue;
         };
         options.apply(&from, &to)?;
@@ -120,11 +125,12 @@ fn below(
 }
 
 /// True when nothing of what is below the layer's own directory shows through.
-fn hides_lowers(contents: &Dir, name: &[u8]) -> Result<bool, Error> {
+fn hides_lowers(contents: &Dir, name: &[u8], has_files: bool) -> Result<bool, Error> {
     if name.is_empty() {
         return Ok(false);
     }
     match contents.find_dir(path(name))? {
+        Some(dir) if has_files => is_opaque_to_programs(&dir),
         Some(dir) => is_opaque(&dir),
         None => Ok(true),
     }

@@ -79,7 +79,11 @@ impl PackError {
 /// See [`PackError`].
 pub fn pack<W: Write>(dir: &Dir, out: W, options: &Options<'_>) -> Result<W, PackError> {
     let mut packer = Packer::new(out, options);
-    packer.tree(dir, options.overlay.map(Lowers))?;
+    let lowers = options.overlay.map(|dirs| Lowers {
+        dirs,
+        has_files: false,
+    });
+    packer.tree(dir, lowers)?;
     packer.finish()
 }
 

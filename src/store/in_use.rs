@@ -24,7 +24,9 @@ impl Transaction<'_> {
             let own_place = driver.default_mount_point(id);
             match driver.unmount_unused(id, &own_place) {
                 Ok(()) => {}
-                Err(DriverError::InUse(id)) => drop(used.insert(id)),
+                Err(DriverError::InUse(id)) => {
+                    used.insert(id);
+                }
                 Err(error) => return Err(error.into()),
             }
             let recorded = self.mounts()?.find_id(id)?;

@@ -250,6 +250,11 @@ impl Home {
 pub fn delete(driver: &dyn Driver, root: &Path, path: &str) {
     match driver.whiteouts() {
         Whiteouts::Apply => fs::remove_file(root.join(path)).unwrap(),
+        Whiteouts::Files => {
+            let path = root.join(path);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            fs::write(path.with_file_name(format!(".wh.{name}")), "").unwrap();
+        }
         Whiteouts::Overlay { .. } => {
             let dir = Dir::open(root).unwrap();
             let device = rustix::fs::FileType::CharacterDevice;

@@ -18,7 +18,10 @@ use crate::sys::{Cursor, Dir, Error};
 /// When a layer can't be read.
 pub fn overlay(diff: &Dir, lowers: &[Dir]) -> Result<Vec<Change>, Error> {
     let mut walk = OverlayWalk {
-        lowers: Lowers(lowers),
+        lowers: Lowers {
+            dirs: lowers,
+            has_files: false,
+        },
         changes: Vec::new(),
         // The root itself is never reported.
         recorded: vec![true],

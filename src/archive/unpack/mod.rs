@@ -41,6 +41,8 @@ pub enum Whiteouts {
         /// The attribute is `user.overlay.opaque` instead of `trusted.overlay.opaque`.
         user_attributes: bool,
     },
+    /// They stay files, as they are in the archive: what a mount program, as fuse-overlayfs, reads.
+    Files,
     /// They are carried out: the directory holds the whole tree.
     Apply,
 }
@@ -55,6 +57,7 @@ impl Whiteouts {
             }
         );
         key.starts_with(b"trusted.overlay.")
+            || self == Self::Files && key.starts_with(b"user.fuseoverlayfs.")
             || uses_user_attributes && key.starts_with(b"user.overlay.")
     }
 }

@@ -1,4 +1,4 @@
-//! Deletions in a layer: kept as overlay's marks, or carried out.
+//! Deletions in a layer: kept as overlay's marks or as files, or carried out.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -34,6 +34,9 @@ impl Unpacker<'_> {
                 reason: "invalid whiteout name",
             });
         }
+        if self.options.whiteouts == Whiteouts::Files {
+            return Ok(false);
+        }
         if last == OPAQUE {
             self.opaque(entry, parent)?;
         } else if applies {
@@ -52,6 +55,7 @@ impl Unpacker<'_> {
                 self.clear(&parent.dir, name)?;
                 Ok(self.parents.forget()?)
             }
+            Whiteouts::Files => Ok(()),
         }
     }
 
@@ -62,7 +66,7 @@ impl Unpacker<'_> {
                 user_attributes: true,
             } => b"user.overlay.opaque",
             Whiteouts::Overlay { .. } => b"trusted.overlay.opaque",
-            Whiteouts::Apply => return Ok(()),
+            Whiteouts::Files | Whiteouts::Apply => return Ok(()),
         };
         Ok(dir.set_attribute("", key, b"y")?)
     }

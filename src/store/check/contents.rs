@@ -3,8 +3,10 @@
 use std::io::{self, Read, Write};
 
 use super::problem::Problem;
+use crate::archive::Whiteouts;
 use crate::archive::compression::Compression;
-use crate::archive::expected::{Expected, Holds};
+use crate::archive::expected::{Deletions, Expected, Found, Holds};
+use crate::archive::id_shift::IdMaps;
 use crate::archive::pipe::{self, Broken};
 use crate::archive::tar;
 use crate::digest::{Algorithm, Digest, HashingReader};
@@ -28,10 +30,15 @@ impl Store {
         let id = &layer.id;
         let mut expected = Expected::default();
         let is_whole_tree = self.has_whole_tree(layer);
-        let has_maps = !layer.uid_map.is_empty() || !layer.gid_map.is_empty();
         let holds = Holds {
-            whiteouts: !is_whole_tree,
-            owners: !has_maps && !self.driver().ignores_chown_errors(),
+            deletions: match self.driver().whiteouts() {
+                _ if is_whole_tree => Deletions::Applied,
+                Whiteouts::Overlay { .. } => Deletions::Marks,
+                Whiteouts::Files => Deletions::MarksOrFiles,
+                Whiteouts::Apply => Deletions::Applied,
+            },
+            owners: !self.driver().ignores_chown_errors(),
+            times: !shares_files(&self.config().pull_options),
             overrides: self.driver().force_mask().is_some(),
         };
         if is_whole_tree && compares_files {
@@ -55,22 +62,35 @@ impl Store {
         if !compares_files {
             return Vec::new();
         }
-        let compared = self
-            .driver()
-            .content(id)
-            .map_err(|error| error.to_string())
-            .and_then(|root| {
-                expected
-                    .compare(&root, holds)
-                    .map_err(|error| chain(&error))
-            });
-        match compared {
+        match self.compare_files(layer, &expected, holds) {
             Ok(lines) => lines
                 .into_iter()
                 .map(|line| Problem::LayerModified(id.clone(), line))
                 .collect(),
             Err(text) => vec![Problem::LayerUnreadable(id.clone(), text)],
         }
+    }
+
+    fn compare_files(
+        &self,
+        layer: &LayerRecord,
+        expected: &Expected,
+        holds: Holds,
+    ) -> Result<Vec<String>, String> {
+        let driver = self.driver();
+        let contents = |id: &String| driver.content(id);
+        let root = driver.content(&layer.id).map_err(|error| chain(&error))?;
+        // That a layer below is missing is told already; nothing can show through then.
+        let below = driver.lowers(&layer.id).unwrap_or_default();
+        let lowers: Vec<_> = below.iter().map_while(|id| contents(id).ok()).collect();
+        let tree = Found {
+            root: &root,
+            id_maps: &IdMaps::from(&layer.mappings()),
+            lowers: &lowers,
+        };
+        expected
+            .compare(&tree, holds)
+            .map_err(|error| chain(&error))
     }
 
     /// True when the layer's directory holds what is below too: a copy with other owners does so in an overlay as well,
@@ -114,6 +134,13 @@ impl Store {
             Broken::Reader(error) => chain(&error),
         })
     }
+}
+
+/// True when pulls link equal files of several layers to each other, which then have one time.
+fn shares_files(pull_options: &[(String, String)]) -> bool {
+    pull_options
+        .iter()
+        .any(|(key, value)| key == "use_hard_links" && value.eq_ignore_ascii_case("true"))
 }
 
 /// The layers below, lowest first.

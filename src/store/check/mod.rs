@@ -89,7 +89,12 @@ impl Store {
         let containers = self.containers()?;
         let used = used_layers(&layers, &images, &containers);
         let mut report = Report::default();
+        let mut seen = HashSet::new();
         for layer in layers.iter() {
+            // What the store has itself hides what additional stores have under the same ID.
+            if !seen.insert(layer.id.clone()) {
+                continue;
+            }
             let mut problems = self.check_layer(&layers, &layer, options)?;
             if !layer.is_read_only && !used.contains(&layer.id) && is_old(&layer, options) {
                 problems.push(Problem::Unused(layer.id.clone()));
@@ -101,7 +106,7 @@ impl Store {
                     true => &mut report.read_only_layers,
                     false => &mut report.layers,
                 };
-                note(part, &layer.id, problems);
+                note(part, &layer.id, told_of(layer.is_read_only, problems));
             }
         }
         for id in self.unrecorded_layers()? {
@@ -111,7 +116,11 @@ impl Store {
                 vec![Problem::Unrecorded(id.clone())],
             );
         }
+        let mut seen = HashSet::new();
         for image in images.iter() {
+            if !seen.insert(image.id.clone()) {
+                continue;
+            }
             let problems = self.check_image(&layers, &image, &report)?;
             let part = match image.is_read_only {
                 true => &mut report.read_only_images,
@@ -152,8 +161,13 @@ impl Store {
         }
         if let Err(error) = self.driver().content(id) {
             problems.push(Problem::LayerUnreadable(id.clone(), error.to_string()));
-        } else if layer.diff_digest.get().is_some() {
+            return Ok(problems);
+        }
+        if layer.diff_digest.get().is_some() {
             problems.extend(self.check_contents(layers, layer, options.compares_files));
+        }
+        if let Err(error) = self.driver().check_below(id) {
+            problems.push(Problem::LayerUnreadable(id.clone(), error.to_string()));
         }
         Ok(problems)
     }
@@ -189,12 +203,13 @@ impl Store {
         report: &Report,
     ) -> Result<Vec<Problem>, Error> {
         let mut problems = Vec::new();
+        let mut own = Vec::new();
         for top in image.top_layers() {
             let mut next = top.to_owned();
             let mut seen = HashSet::new();
             while !next.is_empty() && seen.insert(next.clone()) {
                 let Some(layer) = layers.find_id(&next) else {
-                    problems.push(Problem::ImageLayerMissing(image.id.clone(), next));
+                    own.push(Problem::ImageLayerMissing(image.id.clone(), next));
                     break;
                 };
                 problems.extend(report.of_layer(&next).iter().cloned());
@@ -206,20 +221,21 @@ impl Store {
             let recorded = image.big_data_sizes.get(key);
             let (id, key) = (image.id.clone(), key.clone());
             match (found, recorded) {
-                (None, _) => problems.push(Problem::ImageDataMissing(id, key)),
+                (None, _) => own.push(Problem::ImageDataMissing(id, key)),
                 (Some(found), Some(size)) if found != size.unsigned_abs() => {
-                    problems.push(Problem::ImageDataSize(id, key));
+                    own.push(Problem::ImageDataSize(id, key));
                 }
                 _ => {}
             }
         }
-        problems.extend(not_a_digest(
+        own.extend(not_a_digest(
             Kind::Image,
             &image.id,
             "its digest",
             &image.digest,
         ));
-        problems.extend(bad_digests(Kind::Image, &image.id, &image.big_data_digests));
+        own.extend(bad_digests(Kind::Image, &image.id, &image.big_data_digests));
+        problems.extend(told_of(image.is_read_only, own));
         let is_gone = !problems.is_empty() && self.find_image(&image.id)?.is_none();
         Ok(if is_gone { Vec::new() } else { problems })
     }
@@ -271,6 +287,17 @@ impl Store {
         ));
         let is_gone = !problems.is_empty() && self.find_container(id)?.is_none();
         Ok(if is_gone { Vec::new() } else { problems })
+    }
+}
+
+/// Problems of something in an additional store are told as such, wherever they are told.
+fn told_of(is_read_only: bool, problems: Vec<Problem>) -> Vec<Problem> {
+    match is_read_only {
+        true => problems
+            .into_iter()
+            .map(|problem| Problem::ReadOnly(Box::new(problem)))
+            .collect(),
+        false => problems,
     }
 }
 

@@ -63,6 +63,9 @@ pub enum Problem {
     /// It has another length.
     #[error("container {0}: data item {1:?}: container data item has incorrect size")]
     ContainerDataSize(String, String),
+    /// It is an additional store's.
+    #[error("read-only {0}")]
+    ReadOnly(Box<Problem>),
 }
 
 impl Problem {
@@ -79,6 +82,7 @@ impl Problem {
                 id,
                 ..
             } => Some(id),
+            Self::ReadOnly(problem) => problem.layer(),
             _ => None,
         }
     }

@@ -88,6 +88,9 @@ pub enum DriverError {
     /// The layer has no directory, though a record or a child says so.
     #[error("layer {0} has no directory in the driver's home")]
     Missing(String),
+    /// The contents of a layer below are not there.
+    #[error("can't stat (or find?) lower layer \"{path}\": stat {path}: no such file or directory", path = .0.display())]
+    NoLower(std::path::PathBuf),
     /// The layer's files say nothing usable.
     #[error("layer {id} is damaged: {reason}")]
     Damaged {

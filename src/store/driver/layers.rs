@@ -43,6 +43,15 @@ pub trait Layers: fmt::Debug + Send + Sync {
     /// When the layer is damaged beyond what can be told.
     fn lowers(&self, id: &str) -> Result<Vec<String>, DriverError>;
 
+    /// Whether all is there that a mount of the layer is made of, as far as it is told without one.
+    ///
+    /// # Errors
+    /// When something is missing or damaged.
+    fn check_below(&self, id: &str) -> Result<(), DriverError> {
+        let _ = id;
+        Ok(())
+    }
+
     /// Opens a file of the layer, or of one below, as it would be seen mounted, without mounting. The
     /// path is resolved inside the layer.
     ///

@@ -184,6 +184,10 @@ impl Layers for Split {
         self.of(id)?.lowers(id)
     }
 
+    fn check_below(&self, id: &str) -> Result<(), DriverError> {
+        self.of(id)?.check_below(id)
+    }
+
     fn open_file(&self, id: &str, path: &[u8]) -> Result<sys::File, DriverError> {
         self.of(id)?.open_file(id, path)
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::layout::{self, MERGED};
+use super::layout::{self, DIFF, MERGED};
 use super::lowers::refuse_composefs;
 use super::{Overlay, check, mount, probe};
 use crate::archive::changes::{self, Change, Tree};
@@ -119,6 +119,19 @@ impl Layers for Overlay {
 
     fn lowers(&self, id: &str) -> Result<Vec<String>, DriverError> {
         Ok(self.lowers_of(id, &self.layer(id)?)?.ids)
+    }
+
+    fn check_below(&self, id: &str) -> Result<(), DriverError> {
+        for lower in self.lowers(id)? {
+            match self.content(&lower) {
+                Err(DriverError::Missing(_)) => {
+                    let home = self.home_of(id)?.path();
+                    return Err(DriverError::NoLower(home.join(lower).join(DIFF)));
+                }
+                result => drop(result?),
+            }
+        }
+        Ok(())
     }
 
     fn find_blob(&self, id: &str) -> Result<Option<sys::File>, DriverError> {

@@ -390,8 +390,11 @@ impl Driver for Overlay {
     }
 
     fn whiteouts(&self) -> Whiteouts {
-        Whiteouts::Overlay {
-            user_attributes: self.is_rootless,
+        match self.program {
+            None => Whiteouts::Overlay {
+                user_attributes: self.is_rootless,
+            },
+            Some(_) => Whiteouts::Files,
         }
     }
 
