@@ -1,9 +1,11 @@
 //! What a crash may leave, found and removed: contents that no record points at.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
+use super::driver::leftovers;
 use super::edit::Edit;
 use super::error::Error;
 use super::id;
@@ -40,7 +42,29 @@ impl Store {
     /// When something can't be read or moved away; what was removed before stays removed.
     pub fn collect_garbage(&self) -> Result<Garbage, Error> {
         self.remove_leftovers()?;
-        self.write(Scope::ALL, |transaction| transaction.collect_garbage())
+        let mut left = Vec::new();
+        if !self.is_read_only() {
+            left = self.remove_leftovers_of_peers()?;
+        }
+        // Peers that start try the kernel out in the driver's home.
+        let graph = self.lock_graph()?;
+        let collected = self.write(Scope::ALL, |transaction| transaction.collect_garbage());
+        drop(graph);
+        let mut garbage = collected?;
+        let left = left.into_iter().map(|path| path.display().to_string());
+        garbage.data.extend(left);
+        Ok(garbage)
+    }
+
+    /// What peers leave when they die while they make or delete layers: nobody holds its lock any more.
+    fn remove_leftovers_of_peers(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = self.driver().remove_leftovers()?;
+        for dir in self.0.layers.dirs() {
+            if let Some(folder) = dir.find_dir("tmp")? {
+                removed.extend(leftovers::remove_temporary(&folder)?);
+            }
+        }
+        Ok(removed)
     }
 }
 
@@ -74,6 +98,9 @@ impl Transaction<'_> {
                 garbage.layers.push(id);
             }
         }
+        let tidied = store.driver.tidy(&layers)?;
+        let tidied = tidied.iter().map(|path| path.display().to_string());
+        garbage.data.extend(tidied);
         let images = ids(self.images());
         let containers = ids(self.containers());
         for (dirs, known) in [

@@ -111,7 +111,7 @@ impl Store {
     /// The graph lock keeps a peer's shutdown from taking down the home while we mount in it.
     ///
     /// Of a store that can only be read nothing is mounted in the home.
-    fn lock_graph(&self) -> Result<Option<RecordLock>, Error> {
+    pub(super) fn lock_graph(&self) -> Result<Option<RecordLock>, Error> {
         if self.is_read_only() {
             return Ok(None);
         }

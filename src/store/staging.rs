@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 
 use crate::sys::dir::random_u64;
 use crate::sys::record_lock::RecordLock;
-use crate::sys::{Dir, Error, FileIdentity};
+use crate::sys::{Dir, Error};
 
 const RESERVE: &str = "reserve";
 
@@ -241,16 +241,7 @@ impl Staging {
                 return Ok(None);
             }
         }
-        let file = self.folder.ensure_file(&lock_name, 0o600)?;
-        let Ok(lock) = RecordLock::try_exclusive(file)? else {
-            return Ok(None);
-        };
-        // Somebody else may have removed the file before we had the lock.
-        let ours = FileIdentity::from(&lock.file().stat()?).inode;
-        match self.folder.identity(&lock_name)? {
-            Some(found) if found.inode == ours => Ok(Some(lock)),
-            _ => Ok(None),
-        }
+        RecordLock::of_the_dead(&self.folder, &lock_name)
     }
 }
 

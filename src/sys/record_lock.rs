@@ -66,6 +66,24 @@ impl RecordLock {
         }
     }
 
+    /// The lock of somebody who has ended: the file `name` in `dir`, which is made when missing. `None` while somebody holds it,
+    /// or when somebody else has removed it.
+    ///
+    /// # Errors
+    /// When the file can be neither opened nor created, or the kernel can't lock it.
+    pub fn of_the_dead(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<Self>, Error> {
+        let name = name.as_ref();
+        let Ok(lock) = Self::try_exclusive(dir.ensure_file(name, 0o600)?)? else {
+            return Ok(None);
+        };
+        // Somebody else may have removed the file before we had the lock.
+        let ours = lock.file.identity()?.inode;
+        Ok(dir
+            .identity(name)?
+            .is_some_and(|found| found.inode == ours)
+            .then_some(lock))
+    }
+
     /// The locked file.
     pub fn file(&self) -> &File {
         &self.file

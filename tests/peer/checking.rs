@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use strata::sys::Dir;
+use strata::sys::record_lock::RecordLock;
 
 use crate::shared::{Shared, binary};
 use crate::support::scratch::{Scratch, unmount_below};
@@ -423,4 +424,50 @@ fn an_additional_store_is_told_of_as_such_and_once() {
     fs::remove_file(other.join("overlay/both/diff/e/kept")).unwrap();
     store.both_say(1, "read-only layer both:\n read-only layer both: ");
     store.both_say(1, "read-only image other:\n read-only layer both: ");
+}
+
+/// What peers hold is theirs; what they left when they died is garbage, to the newest peer as well.
+#[test]
+fn what_dead_peers_have_left_is_garbage() {
+    for program in [PEER, STRATA] {
+        let store = Stack::new(&[]);
+        let layer = store.import(PEER, &[], &store.lower);
+        unmount_below(store.scratch.path());
+        let graph = store.scratch.path().join("graph");
+        let script = "mkdir -p overlay/tempdirs/temp-dir-1/0-x overlay/tempdirs/temp-dir-2 overlay-layers/tmp/temp-dir-3 \
+                      overlay/staging/dead/dir overlay/staging/alive/dir overlay/compat123/merged; \
+                      touch overlay/tempdirs/lock-1 overlay-layers/tmp/lock-3 overlay/staging/dead/staging.lock; \
+                      ln -s ../gone/diff overlay/l/ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        Tool::new("sh").args(["-ec", script]).within(&graph).ok();
+        let held = [
+            "overlay/tempdirs/lock-2",
+            "overlay/staging/alive/staging.lock",
+        ]
+        .map(|name| {
+            let file = Dir::open(&graph).unwrap().ensure_file(name, 0o600).unwrap();
+            RecordLock::try_exclusive(file).unwrap().unwrap()
+        });
+        store.run(program, &["gc"]).ok();
+        for gone in [
+            "overlay/tempdirs/temp-dir-1",
+            "overlay/tempdirs/lock-1",
+            "overlay-layers/tmp/temp-dir-3",
+            "overlay-layers/tmp/lock-3",
+            "overlay/staging/dead",
+            "overlay/compat123",
+        ] {
+            assert!(!graph.join(gone).exists(), "{program}: {gone}");
+        }
+        for used in [
+            "overlay/tempdirs/temp-dir-2",
+            "overlay/staging/alive/dir",
+            "overlay",
+        ] {
+            assert!(graph.join(used).exists(), "{program}: {used}");
+        }
+        let links = fs::read_dir(graph.join("overlay/l")).unwrap().count();
+        assert!(links == 1 || program == PEER, "{links} short links");
+        drop(held);
+        store.run(STRATA, &["diff", "-u", &layer]).ok();
+    }
 }

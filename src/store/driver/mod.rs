@@ -11,12 +11,14 @@ pub mod btrfs;
 mod error;
 mod home;
 mod layers;
+pub(super) mod leftovers;
 pub mod options;
 pub mod overlay;
 pub mod split;
 mod trees;
 pub mod vfs;
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -355,6 +357,27 @@ pub trait Driver: Layers {
     /// # Errors
     /// When the kernel can't say.
     fn status(&self) -> Result<Vec<(String, String)>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what peers that died have left beside the layers, where they make them ready or delete them. Returns what was
+    /// removed.
+    ///
+    /// # Errors
+    /// When something can't be read or removed.
+    fn remove_leftovers(&self) -> Result<Vec<PathBuf>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what is in the home for no layer: what peers have tried the kernel with, and names of layers that are not
+    /// there, and not recorded either. Returns what was removed.
+    ///
+    /// LOCKS: graph, layers, exclusive.
+    ///
+    /// # Errors
+    /// When something can't be read or removed.
+    fn tidy(&self, recorded: &HashSet<String>) -> Result<Vec<PathBuf>, DriverError> {
+        let _ = recorded;
         Ok(Vec::new())
     }
 

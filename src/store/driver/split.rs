@@ -155,6 +155,18 @@ impl Driver for Split {
         self.graph.status()
     }
 
+    fn remove_leftovers(&self) -> Result<Vec<PathBuf>, DriverError> {
+        let mut removed = self.graph.remove_leftovers()?;
+        removed.extend(self.images.remove_leftovers()?);
+        Ok(removed)
+    }
+
+    fn tidy(&self, recorded: &HashSet<String>) -> Result<Vec<PathBuf>, DriverError> {
+        let mut removed = self.graph.tidy(recorded)?;
+        removed.extend(self.images.tidy(recorded)?);
+        Ok(removed)
+    }
+
     fn shutdown(&self) -> Result<(), DriverError> {
         self.images.shutdown()?;
         self.graph.shutdown()

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::leftovers;
 use super::trees::{OfTrees, Trees, check};
 use super::{
     Driver, DriverError, DriverKind, DriverOptions, Limits, MountOptions, PrepareOptions, Role,
@@ -15,6 +16,8 @@ use crate::sys::tree::{self, Copied};
 /// The driver and its home, `<graph root>/vfs/dir`.
 #[derive(Debug)]
 pub struct Vfs {
+    /// `<graph root>/vfs`.
+    beside: Dir,
     trees: Trees,
 }
 
@@ -24,11 +27,10 @@ impl Vfs {
     /// # Errors
     /// When it can't be opened or made.
     pub fn open(roots: &Roots<'_>, options: &DriverOptions) -> Result<Self, DriverError> {
-        let home = roots
-            .graph
-            .ensure_dir("vfs", 0o700)?
-            .ensure_dir("dir", 0o700)?;
+        let beside = roots.graph.ensure_dir("vfs", 0o700)?;
+        let home = beside.ensure_dir("dir", 0o700)?;
         Ok(Self {
+            beside,
             trees: Trees::new(home, "vfs/dir", roots, options)?,
         })
     }
@@ -43,6 +45,13 @@ impl OfTrees for Vfs {
 impl Driver for Vfs {
     fn kind(&self) -> DriverKind {
         DriverKind::Vfs
+    }
+
+    fn remove_leftovers(&self) -> Result<Vec<PathBuf>, DriverError> {
+        match self.beside.find_dir("tempdirs")? {
+            Some(folder) => Ok(leftovers::remove_temporary(&folder)?),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn additional_roots(&self) -> Vec<PathBuf> {

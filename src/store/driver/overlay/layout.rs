@@ -56,15 +56,19 @@ const PROBES: [&str; 4] = [
     "volatile-check",
 ];
 
+/// True for a directory in which peers try out what the kernel can.
+pub fn is_probe(name: &str) -> bool {
+    PROBES.iter().any(|probe| {
+        name.strip_prefix(probe)
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
 /// True for what may be the ID of a layer: one safe name that nothing else in the home has, and none that would fall
 /// apart in a list.
 pub fn is_layer_name(name: &str) -> bool {
-    let is_probe = PROBES.iter().any(|probe| {
-        name.strip_prefix(probe)
-            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
-    });
     id::is_safe(name)
-        && !is_probe
+        && !is_probe(name)
         && !NO_LAYERS.contains(&name)
         && !name.starts_with('.')
         && !name.contains([':', '\n'])

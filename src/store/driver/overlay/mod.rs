@@ -5,6 +5,7 @@
 //! | [`layout`] | the files of a layer in the home |
 //! | `layers` | finding and reading layers; what each changes |
 //! | `root` | the root directory of a layer's contents |
+//! | `leftovers` | what peers that died have left in the home |
 //! | `elsewhere` | layers whose contents are in an additional layer store |
 //! | `lowers` | which layers lie below; healing what says so |
 //! | `mount` | from a layer to a mounted directory |
@@ -18,6 +19,7 @@
 mod elsewhere;
 mod layers;
 pub mod layout;
+mod leftovers;
 mod lowers;
 mod mapping;
 mod mount;
@@ -493,6 +495,16 @@ impl Driver for Overlay {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect())
+    }
+
+    fn remove_leftovers(&self) -> Result<Vec<PathBuf>, DriverError> {
+        self.remove_leftovers_of_peers()
+    }
+
+    fn tidy(&self, recorded: &HashSet<String>) -> Result<Vec<PathBuf>, DriverError> {
+        let mut removed = self.remove_probes()?;
+        removed.extend(self.remove_dangling_links(recorded)?);
+        Ok(removed)
     }
 
     fn shutdown(&self) -> Result<(), DriverError> {
