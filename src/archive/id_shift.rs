@@ -39,6 +39,18 @@ impl IdMaps {
         self.uids.is_empty() && self.gids.is_empty()
     }
 
+    /// True when there are no holes: the ranges follow each other, inside and outside.
+    pub fn is_contiguous(&self) -> bool {
+        [&self.uids, &self.gids].into_iter().all(|ranges| {
+            let mut sorted = ranges.clone();
+            sorted.sort_unstable_by_key(|range| range.container);
+            sorted.windows(2).all(|pair| {
+                let follows = |first: u32, next: u32| first.checked_add(pair[0].size) == Some(next);
+                follows(pair[0].container, pair[1].container) && follows(pair[0].host, pair[1].host)
+            })
+        })
+    }
+
     /// The owner outside of one inside; `None` when either has no place in the maps.
     pub fn to_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
         let inside_out = |range: &IdRange| (range.container, range.host);

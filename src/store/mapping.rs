@@ -53,7 +53,11 @@ fn owners(
         return Ok(Owners::default());
     }
     let mut layers = 0;
-    for id in driver.lowers(&layer.id)? {
+    let lowers = driver.lowers(&layer.id)?;
+    // A copy has a parent by its record alone.
+    let is_copy = lowers.is_empty() && !layer.parent.is_empty();
+    let is_written = layer.diff_digest.get().is_none() && !is_copy;
+    for id in lowers {
         if mappings(&id)? != below {
             break;
         }
@@ -63,6 +67,7 @@ fn owners(
         own: own.into(),
         below: (&below).into(),
         layers,
+        is_written,
     })
 }
 
@@ -87,7 +92,7 @@ impl Inner {
 
     /// The maps that the contents of a new layer get, when its user wants `wanted`: none where mounts can show those.
     pub(super) fn stored(&self, wanted: &IdMappings) -> Result<IdMappings, Error> {
-        if wanted.is_empty() || self.driver.shows_other_owners()? {
+        if wanted.is_empty() || self.driver.shows_other_owners(&wanted.into())? {
             return Ok(IdMappings::default());
         }
         Ok(wanted.clone())

@@ -1,7 +1,7 @@
 //! Other programs: the few that do what this process can't or may not do by itself.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -17,21 +17,46 @@ fn command(program: impl AsRef<OsStr>, arguments: &[impl AsRef<OsStr>]) -> Comma
     command
 }
 
-/// Runs a program to its end, without input; what it writes goes to stderr.
+/// What of a program's words is told when it fails, in bytes.
+const MAX_WORDS: u64 = 4096;
+
+/// Runs a program to its end, without input.
 ///
 /// # Errors
-/// When it can't be started, or fails.
+/// When it can't be started, or fails; what it has written is in the error. Else nobody sees that.
 pub fn run(program: impl AsRef<OsStr>, arguments: &[impl AsRef<OsStr>]) -> Result<(), Error> {
     let program = program.as_ref();
     let fail = |error| Error::new("run", program, error);
     let mut command = command(program, arguments);
+    // No pipe: a program that goes on in the background would hold it open.
+    let mut words = words().map_err(fail)?;
     command.stdin(Stdio::null());
-    command.stdout(io::stderr());
+    command.stdout(words.try_clone().map_err(fail)?);
+    command.stderr(words.try_clone().map_err(fail)?);
     let status = command.status().map_err(fail)?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(fail(io::Error::other(status.to_string()))),
+    words.rewind().map_err(fail)?;
+    let mut said = Vec::new();
+    (&mut words)
+        .take(MAX_WORDS)
+        .read_to_end(&mut said)
+        .map_err(fail)?;
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim().replace('\n', "; ");
+    if status.success() {
+        tracing::debug!(program = %program.display(), said, "a program has done its work");
+        return Ok(());
     }
+    let text = match said.is_empty() {
+        true => status.to_string(),
+        false => format!("{status}: {said}"),
+    };
+    Err(fail(io::Error::other(text)))
+}
+
+/// A file without a name that takes what a program writes.
+fn words() -> io::Result<std::fs::File> {
+    let fd = rustix::fs::memfd_create("words", rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(fd.into())
 }
 
 /// Becomes another program, which gets these variables besides those that are set. It returns only when it can't.
@@ -58,6 +83,9 @@ mod tests {
         assert!(run("true", &["x"]).is_ok());
         let error = run("false", &[""; 0]).unwrap_err();
         assert_eq!(error.to_string(), "run false");
+        let error = run("sh", &["-c", "echo a; echo b >&2; exit 3"]).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.ends_with("3: a; b"), "{source}");
         assert!(run("no-such-program", &[""; 0]).unwrap_err().is_not_found());
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use strata::store::driver::DriverKind;
+use strata::sys::mount;
 
 use crate::fixture::{Home, mode, read};
 
@@ -80,11 +81,15 @@ fn a_layer_made_again_keeps_the_short_name_that_its_children_know() {
 }
 
 #[test]
-fn a_home_of_a_mount_program_is_refused() {
-    let home = Home::overlay();
+fn a_home_of_a_mount_program_is_mounted_by_the_one_that_is_found() {
+    let mut home = Home::overlay();
     fs::write(home.graph.join("overlay/.has-mount-program"), "true").unwrap();
-    let error = home.try_reopen().unwrap_err().to_string();
-    assert!(error.contains("mount program"), "{error}");
+    home.reopen();
+    home.layer("base", None, &[("file", "x")]);
+    let root = home.mount("base");
+    assert_eq!(read(root.join("file")), "x");
+    assert!(!mount::is_overlay(&root).unwrap() && mount::is_mount_point(&root).unwrap());
+    home.unmount("base");
 }
 
 /// A kill between the folder of links and this file once left a home that was not new any more and never got the file.

@@ -183,6 +183,7 @@ fn shown(maps: &IdMaps) -> MountOptions {
             own: maps.clone(),
             below: IdMaps::default(),
             layers: 2,
+            ..Owners::default()
         },
         ..MountOptions::default()
     }
@@ -192,8 +193,8 @@ fn shown(maps: &IdMaps) -> MountOptions {
 fn a_mount_shows_other_owners_and_changes_none() {
     let home = Home::overlay();
     template(&home);
-    assert!(home.driver.shows_other_owners().unwrap());
     let to = maps(100_000, 200_000);
+    assert!(home.driver.shows_other_owners(&to).unwrap());
     home.layer("container", Some("template"), &[]);
     let root = home.mount_with("container", &shown(&to)).unwrap();
     assert_eq!(owner(&root), (100_000, 200_000));
@@ -270,7 +271,8 @@ fn owners_that_mounts_may_not_show_are_no_others_by_mistake() {
     template(&home);
     home.layer("container", Some("template"), &[]);
     home.forbid_mapping();
-    assert!(!home.driver.shows_other_owners().unwrap());
+    let to = maps(100_000, 200_000);
+    assert!(!home.driver.shows_other_owners(&to).unwrap());
     let error = home
         .mount_with("container", &shown(&maps(100_000, 200_000)))
         .unwrap_err();

@@ -426,6 +426,27 @@ fn an_additional_store_is_told_of_as_such_and_once() {
     store.both_say(1, "read-only image other:\n read-only layer both: ");
 }
 
+#[test]
+fn a_store_of_a_mount_program_needs_no_configuration() {
+    let mut store = Stack::new(&[PROGRAM]);
+    let layer = store.import(PEER, &[], &store.lower);
+    let image = store.make(PEER, "create-image", &[&layer]);
+    let container = store.make(PEER, "create-container", &[&image]);
+    store.options.clear();
+    for program in [PEER, STRATA] {
+        let ran = store.run(program, &["mount", &container]).ok();
+        assert!(Path::new(&ran.last_line()).join("e/kept").exists());
+        // fuse-overlayfs says something on each run.
+        assert!(program == PEER || ran.stderr.is_empty(), "{ran}");
+        store.run(program, &["unmount", &container]).ok();
+    }
+    let nowhere = store.run(STRATA, &["images"]).env("PATH", "/nowhere");
+    let refused = nowhere.output();
+    assert_eq!(refused.code, 1, "{refused}");
+    let hint = "install fuse-overlayfs, or configure mount_program";
+    assert!(format!("{refused}").contains(hint), "{refused}");
+}
+
 /// What peers hold is theirs; what they left when they died is garbage, to the newest peer as well.
 #[test]
 fn what_dead_peers_have_left_is_garbage() {

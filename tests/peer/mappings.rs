@@ -20,6 +20,7 @@ const STRATA: &str = "strata";
 /// A store without an image, and an archive.
 struct Store {
     driver: &'static str,
+    options: &'static [&'static str],
     /// Owners are copied.
     copies: bool,
     archive: Vec<u8>,
@@ -48,6 +49,7 @@ impl Store {
             .stdout;
         Self {
             driver,
+            options: &[],
             copies,
             archive,
             scratch,
@@ -63,6 +65,7 @@ impl Store {
             .args(["--graph", &self.scratch.text("graph")])
             .args(["--run", &self.scratch.text("run")])
             .args(["--storage-driver", self.driver])
+            .args(self.options)
             .args(arguments);
         match self.copies {
             true => tool.env(DISABLE, "yes"),
@@ -188,14 +191,31 @@ fn containers_are_everybodys(store: &Store) {
     store.delete(&tools, &image);
 }
 
-/// The oldest knows no switch: it would use ID-mapped mounts over what was copied already.
+/// The oldest knows no switch: it would use ID-mapped mounts over what was copied already. With a program it maps twice, also what
+/// it and the newest have made.
 fn is_beyond(store: &Store, tool: &str) -> bool {
-    store.copies && store.driver == "overlay" && tool == STORAGE_TOOLS[0]
+    let is_mapped_twice = store.copies || !store.options.is_empty();
+    is_mapped_twice && store.driver == "overlay" && tool == STORAGE_TOOLS[0]
 }
 
 #[test]
 fn containers_that_mounts_map_are_everybodys() {
     containers_are_everybodys(&Store::new("overlay", false));
+}
+
+/// No copies are made either: whoever mounts passes the maps on, and what is written has the container's IDs on disk.
+#[test]
+fn containers_that_a_program_maps_are_everybodys() {
+    let mut store = Store::new("overlay", false);
+    store.options = &[
+        "--storage-opt",
+        "overlay.mount_program=/usr/bin/fuse-overlayfs",
+    ];
+    for program in [STRATA, STORAGE_TOOLS[1]] {
+        let told = store.run(program, &["status"]).ok();
+        assert!(told.stderr.contains("Supports shifting: true"), "{told}");
+    }
+    containers_are_everybodys(&store);
 }
 
 #[test]

@@ -178,11 +178,13 @@ impl Store {
         };
         let is_shown = of_container.is_some()
             && parent.as_ref().is_none_or(|parent| !parent.is_mapped())
-            && self.driver().shows_other_owners()?;
+            && self.driver().shows_other_owners(&(&mappings).into())?;
         if is_shown {
             let parent = parent.as_ref().map(|parent| &*parent.id);
             let mut staged = self.0.stage_empty(parent, &options)?;
-            staged.shift.to = (&mappings).into();
+            if !self.driver().writes_as_below() {
+                staged.shift.to = (&mappings).into();
+            }
             staged.mappings = mappings;
             return Ok(staged);
         }

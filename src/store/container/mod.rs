@@ -191,7 +191,7 @@ impl Store {
             (None, None) => (new.mappings.resolve(&IdMappings::default()), None),
         };
         wanted.check()?;
-        if !wanted.is_empty() && !self.0.driver.shows_other_owners()? {
+        if !wanted.is_empty() && !self.0.driver.shows_other_owners(&(&wanted).into())? {
             options.root = wanted.root()?;
         }
         let mut staged = match &below {

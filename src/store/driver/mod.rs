@@ -113,6 +113,9 @@ pub struct Owners {
     pub below: IdMaps,
     /// How many those are; what the others hold is hidden by them.
     pub layers: usize,
+    /// What is in the layer was written through mounts. A mount program that shows other owners writes those below, where
+    /// the kernel writes what it is shown.
+    pub is_written: bool,
 }
 
 impl Owners {
@@ -123,6 +126,7 @@ impl Owners {
             own: self.below.clone(),
             below: self.below.clone(),
             layers: self.layers.saturating_sub(1),
+            is_written: false,
         }
     }
 }
@@ -267,12 +271,18 @@ pub trait Driver: Layers {
         options: &PrepareOptions,
     ) -> Result<Copied, DriverError>;
 
-    /// True when mounts can show other owners than the layers below have. Whole trees can't.
+    /// True when mounts can show other owners than the layers below have: those of `maps`. Whole trees can't.
     ///
     /// # Errors
     /// When the kernel can't say.
-    fn shows_other_owners(&self) -> Result<bool, DriverError> {
+    fn shows_other_owners(&self, maps: &IdMaps) -> Result<bool, DriverError> {
+        let _ = maps;
         Ok(false)
+    }
+
+    /// True when what is written through mounts that show other owners has on disk those of what is below.
+    fn writes_as_below(&self) -> bool {
+        false
     }
 
     /// Fills in what [`Driver::prepare`] could not know, now that `parent` is in the home; durably. With

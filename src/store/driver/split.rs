@@ -94,8 +94,12 @@ impl Driver for Split {
         self.at(at).prepare_mapped(at, template, to, role, options)
     }
 
-    fn shows_other_owners(&self) -> Result<bool, DriverError> {
-        Ok(self.graph.shows_other_owners()? && self.images.shows_other_owners()?)
+    fn shows_other_owners(&self, maps: &IdMaps) -> Result<bool, DriverError> {
+        Ok(self.graph.shows_other_owners(maps)? && self.images.shows_other_owners(maps)?)
+    }
+
+    fn writes_as_below(&self) -> bool {
+        self.graph.writes_as_below()
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {

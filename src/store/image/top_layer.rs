@@ -93,7 +93,7 @@ impl Store {
         if layer.is_mapped() || wanted.is_empty() {
             return Ok(layer.mappings() == *wanted);
         }
-        Ok(self.0.driver.shows_other_owners()?)
+        Ok(self.0.driver.shows_other_owners(&wanted.into())?)
     }
 
     /// Adds a copy of `template` to the image.

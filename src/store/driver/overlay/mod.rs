@@ -71,6 +71,8 @@ pub struct Overlay {
     ignore_chown_errors: bool,
     max_lowers: usize,
     is_rootless: bool,
+    /// Mounts show no other owners, whoever makes them.
+    copies_owners: bool,
     mapping: Mapping,
     program: Option<MountProgram>,
     /// The mode of all that is unpacked.
@@ -95,17 +97,20 @@ impl Overlay {
             None => roots.graph.try_clone()?,
         };
         let is_new = place.stat(LINKS)?.is_none();
+        let has_program = place.find(HAS_MOUNT_PROGRAM)?;
+        let has_program = has_program.as_deref().map(<[u8]>::trim_ascii);
+        let is_on_overlay = is_new && sys::mount::is_on_overlay(&place)?;
+        let is_unusable = is_on_overlay || is_new && !sys::mount::has_overlay();
+        let views = roots.run_path.join("strata/views");
         let program = match options.mount_program.clone() {
-            Some(path) => Some(MountProgram::new(
-                path,
-                roots.run_path.join("strata/views"),
-            )?),
+            Some(path) => Some(MountProgram::new(path, views)?),
+            None if is_unusable || has_program == Some(b"true") => MountProgram::find(views),
             None => None,
         };
-        if is_new && program.is_none() && sys::mount::is_on_overlay(&place)? {
+        if is_on_overlay && program.is_none() {
             return Err(DriverError::Prerequisites(format!(
                 "{} is itself on an overlay, which can't carry another: use a directory of ext4, xfs \
-                 or btrfs",
+                 or btrfs, or install fuse-overlayfs",
                 roots.graph_path.display()
             )));
         }
@@ -128,12 +133,10 @@ impl Overlay {
             force_mask = Some(PRIVATE);
         }
         let home = roots.graph.ensure_dir("overlay", 0o700)?;
-        let has_program = home.find(HAS_MOUNT_PROGRAM)?;
-        let has_program = has_program.as_deref().map(<[u8]>::trim_ascii);
         match (has_program, &program) {
             (Some(b"true"), None) => {
                 return Err(DriverError::Prerequisites(format!(
-                    "the layers in {} were made by a mount program: configure mount_program, as \
+                    "the layers in {} were made by a mount program: install fuse-overlayfs, or configure mount_program, as \
                      overlay.mount_program=/usr/bin/fuse-overlayfs",
                     home.path().display()
                 )));
@@ -168,7 +171,8 @@ impl Overlay {
             ignore_chown_errors: options.ignore_chown_errors,
             max_lowers: options.max_lowers,
             is_rootless,
-            mapping: Mapping::new(roots.no_id_mapped_mounts || program.is_some()),
+            copies_owners: roots.no_id_mapped_mounts,
+            mapping: Mapping::new(roots.no_id_mapped_mounts),
             program,
             force_mask,
             quota,
@@ -359,8 +363,15 @@ impl Driver for Overlay {
         Ok(copied)
     }
 
-    fn shows_other_owners(&self) -> Result<bool, DriverError> {
-        Ok(self.mapping.works(&self.home)?)
+    fn shows_other_owners(&self, maps: &IdMaps) -> Result<bool, DriverError> {
+        match self.program {
+            Some(_) => Ok(!self.copies_owners && maps.is_contiguous()),
+            None => Ok(self.mapping.works(&self.home)?),
+        }
+    }
+
+    fn writes_as_below(&self) -> bool {
+        self.program.is_some()
     }
 
     fn complete(&self, at: &Dir, parent: &str, inherit_root: bool) -> Result<(), DriverError> {
@@ -487,7 +498,7 @@ impl Driver for Overlay {
             ("Using metacopy", has_metacopy.to_string()),
             (
                 "Supports shifting",
-                self.mapping.works(&self.home)?.to_string(),
+                self.shows_other_owners(&IdMaps::default())?.to_string(),
             ),
             ("Supports volatile", true.to_string()),
         ];

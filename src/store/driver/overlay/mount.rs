@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{DIFF, EMPTY, WORK};
 use super::mapping::{self, Shown};
-use super::{Overlay, options};
+use super::{Overlay, options, program};
 use crate::archive::id_shift::IdMaps;
-use crate::store::driver::{DriverError, Layers, MountOptions, Owners, Side, own};
+use crate::store::driver::{Driver as _, DriverError, Layers, MountOptions, Owners, Side, own};
 use crate::sys::mount::Overlay as OverlayMount;
 use crate::sys::{self, Dir};
 
@@ -51,6 +51,14 @@ impl Overlay {
         self.directories(id, below)?;
         // A copy of all that is below, with the layer's own owners, hides it.
         let has_copy = below.len() > 1;
+        let maps = match has_copy {
+            true => None,
+            false => self.maps_of_program(id, &wanted.owners)?,
+        };
+        if let Some(maps) = &maps {
+            mount.options.extend(program::mappings(maps));
+        }
+        let below = &mut mount.lowers;
         if !flags.read_only {
             below.remove(0);
             mount.upper = Some((layer.path().join(DIFF), layer.path().join(WORK)));
@@ -60,13 +68,16 @@ impl Overlay {
                 return Err(DriverError::InUse(id.to_owned()));
             }
             layer.remove_tree("work/work/incompat/volatile")?;
-            self.own_root(&layer, &wanted.owners.own)?;
+            match self.program {
+                Some(_) if maps.is_some() => self.disown_root(&layer, &wanted.owners)?,
+                _ => self.own_root(&layer, &wanted.owners.own)?,
+            }
             let has_volatile = mount.options.iter().any(|option| option == "volatile");
             if wanted.volatile && !has_volatile {
                 mount.options.push("volatile".to_owned());
             }
         }
-        let mut shown = match has_copy {
+        let mut shown = match has_copy || self.program.is_some() {
             true => None,
             false => self.shown(id, &lowers.ids, &wanted.owners)?,
         };
@@ -99,6 +110,33 @@ impl Overlay {
             shown,
             lowers,
         })
+    }
+
+    /// How a program is to show the owners that are on disk, in the layer and below it; `None` when they are what they shall
+    /// be. What it writes for a container has the owners that those below have.
+    fn maps_of_program(&self, id: &str, owners: &Owners) -> Result<Option<IdMaps>, DriverError> {
+        if self.program.is_none() || !owners.is_written || owners.own == owners.below {
+            return Ok(None);
+        }
+        match self.shows_other_owners(&owners.own)? {
+            true => Ok(Some(owners.below.to_other(&owners.own))),
+            false => Err(DriverError::Unmappable(id.to_owned())),
+        }
+    }
+
+    /// The root directory of a mapped container, which peers make the container's root's although a program will map it
+    /// once more, gets its owner back.
+    fn disown_root(&self, layer: &Dir, owners: &Owners) -> Result<(), DriverError> {
+        let diff = layer.open_dir(DIFF)?;
+        let stat = diff.stat_self()?;
+        let owner = (stat.st_uid, stat.st_gid);
+        let is_below = owners.below.to_container(owner.0, owner.1);
+        let fits = is_below.and_then(|(uid, gid)| owners.own.to_host(uid, gid));
+        let inside = owners.own.to_container(owner.0, owner.1);
+        match inside.and_then(|(uid, gid)| owners.below.to_host(uid, gid)) {
+            Some(owner) if fits.is_none() => own(&diff, owner, self.ignore_chown_errors),
+            _ => Ok(()),
+        }
     }
 
     /// What is needed to show the layers below with the layer's own owners; `None` when they have these.

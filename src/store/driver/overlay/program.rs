@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::archive::id_shift::{IdMaps, IdRange};
 use crate::store::driver::DriverError;
 use crate::sys::dir::random_u64;
 use crate::sys::mount::{Flags, Overlay};
 use crate::sys::{self, Dir, program};
+
+/// What the peers take when none is configured.
+const DEFAULT: &str = "fuse-overlayfs";
 
 /// The program, and a folder in which it mounts what is only looked at.
 #[derive(Debug)]
@@ -22,6 +26,14 @@ impl MountProgram {
     pub(super) fn new(path: PathBuf, views: PathBuf) -> Result<Self, DriverError> {
         drop(sys::File::open(&path)?);
         Ok(Self { path, views })
+    }
+
+    /// The program that is taken where none is configured and the kernel's overlay is of no use; `None` when it is not
+    /// among those that are found without a path.
+    pub(super) fn find(views: PathBuf) -> Option<Self> {
+        let path = PathBuf::from(DEFAULT);
+        let found = program::run(&path, &["--version"]);
+        found.ok().map(|()| Self { path, views })
     }
 
     /// Mounts at `target`, which must be a directory; the program goes on until that is unmounted.
@@ -54,6 +66,23 @@ impl MountProgram {
         removed?;
         Ok(view)
     }
+}
+
+/// The options by which a program shows the owners of a layer, and of those below it, as others.
+pub(super) fn mappings(maps: &IdMaps) -> Vec<String> {
+    let option = |kind: &str, ranges: &[IdRange]| match ranges {
+        [] => None,
+        [range] if range.size == 1 => Some(format!("squash_to_{kind}={}", range.host)),
+        ranges => {
+            let ranges: Vec<String> = ranges
+                .iter()
+                .map(|range| format!("{}:{}:{}", range.container, range.host, range.size))
+                .collect();
+            Some(format!("{kind}mapping={}", ranges.join(":")))
+        }
+    };
+    let options = [option("uid", &maps.uids), option("gid", &maps.gids)];
+    options.into_iter().flatten().collect()
 }
 
 /// The whole of a mount as one text, as `mount(8)` would have it.
@@ -106,6 +135,25 @@ fn options(overlay: &Overlay) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn maps_are_options() {
+        let range = |container, host, size| IdRange {
+            container,
+            host,
+            size,
+        };
+        let maps = IdMaps {
+            uids: vec![range(0, 1000, 10), range(10, 1010, 5)],
+            gids: vec![range(0, 7, 1)],
+        };
+        assert!(maps.is_contiguous());
+        assert_eq!(
+            mappings(&maps),
+            ["uidmapping=0:1000:10:10:1010:5", "squash_to_gid=7"]
+        );
+        assert!(mappings(&IdMaps::default()).is_empty());
+    }
 
     #[test]
     fn a_mount_is_one_text() {
