@@ -10,7 +10,8 @@
 //! | [`pack`] | directory in, archive out |
 //! | [`retime`] | archive in, the same with other times out |
 //! | [`expected`] | what a tree must be after archives were unpacked, and what differs |
-//! | [`read_ahead`] | inflating on a thread of its own |
+//! | [`read_ahead`] | reading, or inflating, on a thread of its own |
+//! | [`write_behind`] | compressing on a thread of its own |
 //! | [`mod@copy`] | from tree to tree |
 //! | [`pipe`] | a stream between one who writes and one who reads |
 //! | [`changes`] | what differs between trees, or between a layer and those below |
@@ -35,6 +36,7 @@ pub mod retime;
 pub mod tar;
 pub mod tar_split;
 pub mod unpack;
+pub mod write_behind;
 
 mod lowers;
 mod names;

@@ -18,7 +18,7 @@ use super::lowers::{Found, Lowers, is_opaque, is_whiteout};
 use super::names;
 use super::override_stat;
 use super::tar::{self, Entry, Kind, Time};
-use crate::sys::{self, Cursor, Dir};
+use crate::sys::{self, Buffer, Cursor, Dir};
 
 /// Headers are small; they go out in pieces of this size.
 const OUTPUT_BUFFER: usize = 128 * 1024;
@@ -179,7 +179,7 @@ struct Packer<'a, W: Write> {
     overrides: bool,
     /// The first name of each inode that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
@@ -189,7 +189,7 @@ impl<'a, W: Write> Packer<'a, W> {
             id_maps: &options.id_maps,
             overrides: options.overrides,
             links: HashMap::new(),
-            buffer: vec![0; 256 * 1024],
+            buffer: Buffer::new(256 * 1024),
         }
     }
 

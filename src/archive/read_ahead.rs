@@ -5,6 +5,8 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::sys::Buffer;
+
 /// Bytes of one buffer.
 const BUFFER: usize = 256 * 1024;
 
@@ -20,19 +22,18 @@ const BUFFERS: usize = 4;
 /// When no thread can be started. Errors of the source are what `read` meets.
 pub fn run<R: Read + Send, T>(
     mut source: R,
-    read: impl FnOnce(&mut dyn Read) -> T,
+    read: impl FnOnce(&mut (dyn Read + Send)) -> T,
 ) -> io::Result<(T, R)> {
-    let mut first = Vec::with_capacity(BUFFER);
-    let result = source.by_ref().take(BUFFER as u64).read_to_end(&mut first);
-    if result.is_err() || first.len() < BUFFER {
-        let mut whole = first.as_slice().chain(Failure(result.err()));
+    let (first, failure) = Piece::new().filled(&mut source);
+    if failure.is_some() || first.len < BUFFER {
+        let mut whole = first.bytes[..first.len].chain(Failure(failure));
         return Ok((read(&mut whole), source));
     }
     let (full, filled) = sync_channel(BUFFERS);
     let (spent, empty) = sync_channel(BUFFERS);
     for _ in 1..BUFFERS {
         // There is room for all.
-        drop(spent.send(Vec::with_capacity(BUFFER)));
+        drop(spent.send(Piece::new()));
     }
     let mut ahead = Ahead {
         now: first,
@@ -67,19 +68,45 @@ impl Read for Failure {
     }
 }
 
-type Piece = io::Result<Vec<u8>>;
+/// A buffer and how much of it is filled.
+struct Piece {
+    bytes: Buffer,
+    len: usize,
+}
+
+impl Piece {
+    fn new() -> Self {
+        Self {
+            bytes: Buffer::new(BUFFER),
+            len: 0,
+        }
+    }
+
+    /// Full, unless the source ends or fails.
+    fn filled(mut self, source: &mut impl Read) -> (Self, Option<io::Error>) {
+        self.len = 0;
+        while self.len < BUFFER {
+            match source.read(&mut self.bytes[self.len..]) {
+                Ok(0) => break,
+                Ok(read) => self.len += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (self, Some(error)),
+            }
+        }
+        (self, None)
+    }
+}
 
 /// Fills buffers until the source ends or fails, or nobody wants more.
-fn fill(source: &mut impl Read, empty: &Receiver<Vec<u8>>, full: &SyncSender<Piece>) {
-    while let Ok(mut buffer) = empty.recv() {
-        buffer.clear();
-        let result = source.by_ref().take(BUFFER as u64).read_to_end(&mut buffer);
+fn fill(source: &mut impl Read, empty: &Receiver<Piece>, full: &SyncSender<io::Result<Piece>>) {
+    while let Ok(spent) = empty.recv() {
+        let (piece, failure) = spent.filled(source);
         // What came before the failure comes first.
-        let is_last = result.is_err() || buffer.is_empty();
-        if !buffer.is_empty() && full.send(Ok(buffer)).is_err() {
+        let is_last = failure.is_some() || piece.len == 0;
+        if piece.len > 0 && full.send(Ok(piece)).is_err() {
             return;
         }
-        if let Err(error) = result {
+        if let Some(error) = failure {
             drop(full.send(Err(error)));
         }
         if is_last {
@@ -90,16 +117,16 @@ fn fill(source: &mut impl Read, empty: &Receiver<Vec<u8>>, full: &SyncSender<Pie
 
 /// The side that reads what is ready.
 struct Ahead {
-    now: Vec<u8>,
+    now: Piece,
     at: usize,
-    filled: Receiver<Piece>,
-    spent: SyncSender<Vec<u8>>,
+    filled: Receiver<io::Result<Piece>>,
+    spent: SyncSender<Piece>,
     is_over: bool,
 }
 
 impl Read for Ahead {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.now.len() && !self.is_over {
+        if self.at == self.now.len && !self.is_over {
             let Ok(piece) = self.filled.recv() else {
                 self.is_over = true;
                 return Ok(0);
@@ -110,8 +137,8 @@ impl Read for Ahead {
             // The other side may have come to the end.
             drop(self.spent.send(spent));
         }
-        let read = bytes.len().min(self.now.len() - self.at);
-        bytes[..read].copy_from_slice(&self.now[self.at..self.at + read]);
+        let read = bytes.len().min(self.now.len - self.at);
+        bytes[..read].copy_from_slice(&self.now.bytes[self.at..self.at + read]);
         self.at += read;
         Ok(read)
     }
@@ -137,7 +164,7 @@ mod tests {
         }
     }
 
-    fn whole(stream: &mut dyn Read) -> (Vec<u8>, Option<String>) {
+    fn whole(stream: &mut (dyn Read + Send)) -> (Vec<u8>, Option<String>) {
         let mut all = Vec::new();
         let error = stream.read_to_end(&mut all).err();
         (all, error.map(|error| error.to_string()))

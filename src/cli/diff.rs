@@ -88,7 +88,7 @@ fn diff(store: &Store, given: &Given, output: &mut Output) -> Outcome {
         None => store.diff(layer, from, compression, output.stream())?,
         Some(path) => {
             let file = OutputFile(File::create(path, 0o644)?);
-            let mut file = BufWriter::with_capacity(1 << 20, file);
+            let mut file = BufWriter::with_capacity(1 << 16, file);
             store.diff(layer, from, compression, &mut file)?;
             file.flush().map_err(Failure::stdout)?;
         }

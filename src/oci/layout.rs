@@ -14,7 +14,7 @@ use super::manifest::{Descriptor, LARGEST_MANIFEST, media_type};
 use super::source::{BlobReader, Resolved, Source, SourceError, VerifyingReader, read_bounded};
 use crate::archive::compression::{self, Compression};
 use crate::archive::tar;
-use crate::sys::{self, Dir, File};
+use crate::sys::{self, Buffer, Dir, File};
 
 /// Under which annotation an index keeps the name of an image.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -242,7 +242,7 @@ fn plain_file(path: &Path, spool: &Path, limit: u64, origin: &str) -> Result<Fil
     }
     let (_, mut decoder) = compression::decoder(file).map_err(corrupt)?;
     let mut plain = Dir::open(spool)?.create_unnamed_file(0o600)?;
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = Buffer::new(256 * 1024);
     let mut size = 0;
     loop {
         let read = match decoder.read(&mut buffer) {

@@ -17,7 +17,7 @@ use crate::archive::tar;
 use crate::digest::Digest;
 use crate::sys::dir::random_u64;
 use crate::sys::record_lock::{Access, RecordLock};
-use crate::sys::{self, Dir, Durability};
+use crate::sys::{self, Buffer, Dir, Durability};
 
 const MARK: &str = "oci-layout";
 const MARK_TEXT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -238,7 +238,7 @@ impl ArchiveWriter {
             let size = file.stat()?.st_size.unsigned_abs();
             out.entry(&member(tar::Kind::Regular, &name, size))
                 .map_err(fail)?;
-            let mut buffer = vec![0; BUFFER];
+            let mut buffer = Buffer::new(BUFFER);
             loop {
                 let read = file
                     .read(&mut buffer)

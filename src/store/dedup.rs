@@ -9,8 +9,8 @@ use super::Store;
 use super::error::Error;
 use crate::archive::tar_split::Checksum;
 use crate::digest::{Algorithm, Hasher};
-use crate::sys::File;
 use crate::sys::extents::Sharing;
+use crate::sys::{Buffer, File};
 
 /// So many files that look alike and are not are compared with a next one: by their sizes alone, many do.
 const MODELS: usize = 16;
@@ -163,7 +163,7 @@ impl Likeness {
 }
 
 fn each_piece(file: &File, mut take: impl FnMut(&[u8])) -> Result<(), Error> {
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = Buffer::new(256 * 1024);
     let mut offset = 0;
     loop {
         let read = file.read_at(&mut buffer, offset)?;

@@ -16,6 +16,9 @@
 //!
 //! A call that a signal interrupts is made again, in a release as well.
 //!
+//! Calls are numbered as they come. Where several threads make them, as for archives of more than some hundred files, it
+//! differs from run to run which call has a number, and not how many there are.
+//!
 //! Counted are creating opens, writes to files, rename, link, unlink, mkdir, mknod, chmod, chown,
 //! utimens, xattrs, truncate, allocate, clone ioctls and the mount calls; not reads, locks, sockets or
 //! logs.

@@ -6,6 +6,7 @@
 //! | File | What |
 //! |---|---|
 //! | [`btrfs`] | subvolumes of btrfs |
+//! | [`mod@buffer`] | [`Buffer`]: where files are read into |
 //! | [`cursor`] | a place in a tree of any depth |
 //! | [`dir`] | [`Dir`]: an owned directory; every path is relative to it |
 //! | [`mod@file`] | [`File`]: reads, counted writes, syncs |
@@ -28,6 +29,7 @@
 //! | [`fault`] | test hook in every call that changes something |
 
 pub mod btrfs;
+pub mod buffer;
 pub mod cursor;
 pub mod dir;
 pub mod entering;
@@ -53,6 +55,7 @@ pub mod userns;
 pub mod walk;
 pub mod xattr;
 
+pub use buffer::Buffer;
 pub use cursor::Cursor;
 pub use dir::{Dir, Entry};
 pub use error::{Error, is_no_space};

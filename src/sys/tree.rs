@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, FileType, SeekFrom, Stat};
 use rustix::io::Errno;
 
-use super::{Cursor, Dir, Error, File, fault};
+use super::{Buffer, Cursor, Dir, Error, File, fault};
 
 /// How many bytes of files a copy took over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,7 +226,7 @@ fn copy_range(from: &File, to: &File, mut offset: u64, end: u64) -> Result<(), E
 }
 
 fn copy_bytes(from: &File, to: &File, mut offset: u64, end: u64) -> Result<(), Error> {
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = Buffer::new(256 * 1024);
     while offset < end {
         let len = usize::try_from(end - offset)
             .unwrap_or(usize::MAX)

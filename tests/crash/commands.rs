@@ -141,6 +141,16 @@ impl Case {
     }
 }
 
+/// What many threads do at once: how far each is at a call differs from run to run.
+pub const WITH_THREADS: &[Case] = &[
+    case(
+        "import-layer, many files",
+        IN_USE,
+        "import-layer -i NEW -f MANY MIDDLE",
+    ),
+    case("applydiff, many files", UNKNOWN, "applydiff -f MANY SPARE").may_lose(),
+];
+
 /// Those that change a store, or write a file beside it.
 pub const ALL: &[Case] = &[
     case("create-layer", IN_USE, "create-layer -i NEW -n named TOP"),

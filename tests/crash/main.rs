@@ -1,7 +1,8 @@
 //! The plugin is killed before and after each call that changes something, started again, and asked
 //! again as the kubelet does: every call succeeds in the end, and nothing is left over.
 //!
-//! Every command that changes a store is killed, and gets errors, at calls of its own.
+//! Every command that changes a store is killed, and gets errors, at calls of its own. Layers of few files are unpacked by one
+//! thread, whose calls come in the same order each time; those of many files by several, in cases of their own.
 //!
 //! Whether the hook counts the right calls is compared with strace, which also kills a program that has no hook.
 //!
@@ -163,6 +164,13 @@ fn every_command_survives_kills_and_errors_with_shared_blocks() {
 #[test]
 fn every_command_survives_kills_and_errors_with_subvolumes() {
     trial::run(Kind::Subvolumes, [share(24), share(16), share(4)]);
+}
+
+/// Layers of so many files that several threads make them: some of their calls, since the order differs from run to run.
+#[test]
+fn threads_survive_kills_and_errors_at_their_calls() {
+    let shares = [16, 12, 4].map(Share::AtMost);
+    trial::run_of(commands::WITH_THREADS, Kind::Overlay, shares);
 }
 
 /// No command is forgotten, and those that are not tried change nothing.

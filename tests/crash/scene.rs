@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::commands::{self, Case, Start};
+use super::commands::{Case, Start};
 use super::copying;
 use super::leftovers;
 use super::place::{Kind, Place};
@@ -91,11 +91,11 @@ impl Scene {
         self.run(settings, Some(("STRATA_FAULT", &fault)), line);
     }
 
-    /// The commands that this driver has, or those that `STRATA_CRASH_COMMAND` names the beginning of.
-    pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
+    /// Those of the commands that this driver has, or those that `STRATA_CRASH_COMMAND` names the beginning of.
+    pub fn cases(&self, of: &'static [Case]) -> impl Iterator<Item = &'static Case> {
         let is_overlay = self.place.kind.storage_driver() == "overlay";
         let chosen = std::env::var("STRATA_CRASH_COMMAND").unwrap_or_default();
-        commands::ALL.iter().filter(move |case| {
+        of.iter().filter(move |case| {
             (is_overlay || !case.is_of_overlay) && case.name.starts_with(&chosen)
         })
     }
@@ -187,6 +187,7 @@ fn names(scratch: &Scratch) -> Vec<(&'static str, String)> {
     names.extend([
         ("FIRST", write("middle.tar", middle.tar())),
         ("ARCHIVE", write("top.tar", top.tar())),
+        ("MANY", write("many.tgz", many_files().blob())),
         ("TWIN", write("twin.tar", twin.tar())),
         ("VALUE", write("value", b"what is kept\n".to_vec())),
         (
@@ -198,6 +199,22 @@ fn names(scratch: &Scratch) -> Vec<(&'static str, String)> {
         ("BACKUP", scratch.text("backup.tar")),
     ]);
     names
+}
+
+/// More files than are filled where they are read, some too large for that; names enough for a recipe of many pieces.
+fn many_files() -> Layer {
+    let folders = ["many".to_owned(), "many/".to_owned() + &"long".repeat(15)];
+    let layer = folders
+        .iter()
+        .fold(Layer::new(), |layer, dir| layer.dir(dir));
+    let files = (0..900).fold(layer, |layer, number| {
+        let contents = format!("{number}\n").repeat(match number % 300 {
+            299 => 100_000,
+            _ => number % 7,
+        });
+        layer.file(&format!("{}/{number}", folders[number % 2]), contents)
+    });
+    files.hard_link("many/link", "many/898")
 }
 
 /// Two layers: what is in the upper one hides and removes something of the lower.

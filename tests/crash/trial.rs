@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::caught;
-use super::commands::{Case, Start};
+use super::commands::{self, Case, Start};
 use super::leftovers::{self, Checked};
 use super::place::Kind;
 use super::scene::Scene;
@@ -102,12 +102,17 @@ type Choice = fn(usize) -> Vec<Fault>;
 type Trial = (&'static Case, Arc<Run>, Fault);
 
 /// Kills every command at its calls, gives it errors there, and disturbs it, in such a place.
-pub fn run(place: Kind, [killed, failed, disturbed]: [Share; 3]) {
+pub fn run(place: Kind, shares: [Share; 3]) {
+    run_of(commands::ALL, place, shares);
+}
+
+/// The same with these commands.
+pub fn run_of(cases: &'static [Case], place: Kind, [killed, failed, disturbed]: [Share; 3]) {
     tool::require_root();
     let binary = plugin::binary(env!("CARGO_BIN_EXE_strata"));
     let scene = Scene::new(place, &binary);
     let place = place.text();
-    let cases: Vec<_> = scene.cases().collect();
+    let cases: Vec<_> = scene.cases(cases).collect();
     let mut runs = in_lanes(cases.len(), |lane, at| {
         let case = cases[at];
         Arc::new(undisturbed(&scene, lane, case))

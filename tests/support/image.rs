@@ -94,6 +94,29 @@ impl Layer {
         tar.resize(tar.len() + 1024, 0);
         tar
     }
+
+    /// The tar stream as it is stored.
+    pub fn blob(&self) -> Vec<u8> {
+        let tar = self.tar();
+        match self.compression {
+            Compression::None => tar,
+            Compression::Gzip => {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&tar).expect("memory takes everything");
+                encoder.finish().expect("memory takes everything")
+            }
+            Compression::Zstd => {
+                zstd::encode_all(tar.as_slice(), 1).expect("memory takes everything")
+            }
+            Compression::ZstdLong => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("memory");
+                encoder.window_log(26).expect("a window");
+                encoder.write_all(&tar).expect("memory takes everything");
+                encoder.finish().expect("memory takes everything")
+            }
+        }
+    }
 }
 
 /// An image that was written to a layout.
@@ -177,26 +200,8 @@ pub fn assemble(format: Format, platform: &str, layers: &[Layer]) -> Assembled {
     let mut descriptors = Vec::new();
     let mut blobs = Vec::new();
     for layer in layers {
-        let tar = layer.tar();
-        diff_ids.push(digest(&tar));
-        let bytes = match layer.compression {
-            Compression::None => tar,
-            Compression::Gzip => {
-                let mut encoder =
-                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                encoder.write_all(&tar).expect("memory takes everything");
-                encoder.finish().expect("memory takes everything")
-            }
-            Compression::Zstd => {
-                zstd::encode_all(tar.as_slice(), 1).expect("memory takes everything")
-            }
-            Compression::ZstdLong => {
-                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("memory");
-                encoder.window_log(26).expect("a window");
-                encoder.write_all(&tar).expect("memory takes everything");
-                encoder.finish().expect("memory takes everything")
-            }
-        };
+        diff_ids.push(digest(&layer.tar()));
+        let bytes = layer.blob();
         let digest = digest(&bytes);
         descriptors.push(json!({
             "mediaType": format.layer(layer.compression),

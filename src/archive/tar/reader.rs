@@ -6,6 +6,7 @@ use super::header::{self, Block, Fields};
 use super::pax::Records;
 use super::sparse::{self, TextMap};
 use super::{BLOCK, Entry, Error, Kind, Time};
+use crate::sys::Buffer;
 
 const BUFFER: usize = 256 * 1024;
 
@@ -26,7 +27,7 @@ const MAX_RAW: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Reader<R> {
     source: R,
-    buffer: Box<[u8]>,
+    buffer: Buffer,
     start: usize,
     end: usize,
     offset: u64,
@@ -40,7 +41,7 @@ impl<R: Read> Reader<R> {
     pub fn new(source: R) -> Self {
         Self {
             source,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: Buffer::new(BUFFER),
             start: 0,
             end: 0,
             offset: 0,

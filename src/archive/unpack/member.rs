@@ -1,32 +1,23 @@
 //! Making one member: the inode, then owner, mode, attributes and times, in the order in which one does not undo
 //! the other.
 
-use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::FileType;
 
+use super::attributes::{self, Target, check_owner};
+use super::filling::{self, Filling};
+use super::forced;
 use super::parents::Parent;
 use super::{Bytes, Defaults, UnpackError, Unpacker, Whiteouts, path, times};
-use crate::archive::capability;
 use crate::archive::names;
-use crate::archive::override_stat::{self, OverrideStat};
-use crate::archive::tar::{Entry, Kind, Piece};
+use crate::archive::tar::{Entry, Piece};
 use crate::sys::{Dir, Error, File};
-
-/// Attributes of the process that made the archive, not of the file.
-const SKIPPED_ATTRIBUTE: &[u8] = b"security.selinux";
 
 /// After so many bytes the disk begins to write a file, so that a sync at the end of the archive has little left to do.
 const WRITEBACK: usize = 16 << 20;
-
-/// Where an attribute goes.
-enum Target<'a> {
-    File(&'a File),
-    Name(&'a Dir, &'a Path),
-}
 
 impl Defaults {
     /// Finds out by making an inode without a name, or supposes nothing.
@@ -57,19 +48,8 @@ impl Defaults {
     }
 }
 
-impl Unpacker<'_> {
-    /// The owner of a member outside of the container.
-    fn host_owner(&self, entry: &Entry) -> Result<(u32, u32), UnpackError> {
-        // Every member was checked to have IDs that fit.
-        let (uid, gid) = (entry.uid as u32, entry.gid as u32);
-        let owner = self.options.id_maps.to_host(uid, gid);
-        owner.ok_or_else(|| UnpackError::Forbidden {
-            name: entry.name.clone(),
-            reason: "the user or group ID is not mapped",
-        })
-    }
-
-    /// As [`Unpacker::host_owner`]; `None` when new inodes have it anyway, or shall not have it.
+impl Unpacker<'_, '_> {
+    /// As [`attributes::owner`]; `None` when new inodes have it anyway, or shall not have it.
     fn owner(&self, parent: &Parent, entry: &Entry) -> Result<Option<(u32, u32)>, UnpackError> {
         let owner = self.old_owner(entry)?;
         let is_default = !parent.gives_group && self.defaults.owner == owner;
@@ -78,23 +58,13 @@ impl Unpacker<'_> {
 
     /// As [`Unpacker::owner`], of an inode that is there already.
     fn old_owner(&self, entry: &Entry) -> Result<Option<(u32, u32)>, UnpackError> {
-        let owner = self.host_owner(entry)?;
+        let owner = attributes::owner(self.options, entry)?;
         Ok(Some(owner).filter(|_| self.options.force_mask.is_none()))
     }
 
     /// The mode that the member gets on disk.
     fn mode(&self, entry: &Entry) -> u32 {
         self.options.force_mask.unwrap_or(entry.mode)
-    }
-
-    fn check_owner(&self, result: Result<(), Error>) -> Result<(), UnpackError> {
-        match result {
-            Err(error) if self.options.ignore_chown_errors => {
-                tracing::warn!(%error, "the owner of a file is not what its layer says");
-                Ok(())
-            }
-            result => Ok(result?),
-        }
     }
 
     /// Sets the owner of a name.
@@ -105,70 +75,22 @@ impl Unpacker<'_> {
         entry: &Entry,
     ) -> Result<(), UnpackError> {
         match self.owner(parent, entry)? {
-            Some((uid, gid)) => self.check_owner(parent.dir.set_owner(name, uid, gid)),
+            Some((uid, gid)) => check_owner(self.options, parent.dir.set_owner(name, uid, gid)),
             None => Ok(()),
         }
     }
 
     fn attributes(&mut self, target: &Target<'_>, entry: &Entry) -> Result<(), UnpackError> {
-        for (key, value) in &entry.attributes {
-            if key == SKIPPED_ATTRIBUTE || self.options.whiteouts.reserves(key) {
-                continue;
-            }
-            if key == override_stat::KEY && self.options.force_mask.is_some() {
-                continue;
-            }
-            if key.contains(&0) || key.len() > 255 {
-                return Err(UnpackError::Forbidden {
-                    name: entry.name.clone(),
-                    reason: "the name of an extended attribute is invalid",
-                });
-            }
-            let maps = &self.options.id_maps;
-            let moved = (key == capability::KEY && !maps.is_identity())
-                .then(|| capability::shift(value.clone(), false, |root| maps.user_to_host(root)));
-            let value = moved.as_ref().unwrap_or(value);
-            let result = match target {
-                Target::File(file) => file.set_attribute(key, value),
-                Target::Name(dir, name) => dir.set_attribute(name, key, value),
-            };
-            if key == b"system.posix_acl_default" {
-                // New inodes below it no longer follow the umask.
-                self.defaults.mode = 0;
-            }
-            match result.as_ref().map_err(Error::errno) {
-                Ok(()) => {}
-                Err(Some(libc::EOPNOTSUPP)) => self.summary.skipped_attributes += 1,
-                Err(Some(libc::EPERM)) if self.options.in_user_namespace => {
-                    self.summary.skipped_attributes += 1;
-                }
-                Err(_) => result?,
-            }
+        let attributes = attributes::wanted(self.options, entry)?;
+        if attributes
+            .iter()
+            .any(|(key, _)| key == attributes::DEFAULT_ACL)
+        {
+            // New inodes below it no longer follow the umask.
+            self.defaults.mode = 0;
         }
-        if self.options.force_mask.is_some() && has_override(entry.kind) {
-            let value = self.meant(entry)?.to_value();
-            match target {
-                Target::File(file) => file.set_attribute(override_stat::KEY, &value)?,
-                Target::Name(dir, name) => dir.set_attribute(name, override_stat::KEY, &value)?,
-            }
-        }
+        self.summary.skipped_attributes += attributes::set(self.options, target, &attributes)?;
         Ok(())
-    }
-
-    /// What the archive says of a member whose mode and owner are forced.
-    fn meant(&self, entry: &Entry) -> Result<OverrideStat, UnpackError> {
-        let (uid, gid) = self.host_owner(entry)?;
-        let mut meant = OverrideStat {
-            uid,
-            gid,
-            mode: entry.mode & 0o7777,
-            file_type: file_type(entry.kind),
-            device: (0, 0),
-        };
-        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
-            meant.device = device(entry)?;
-        }
-        Ok(meant)
     }
 
     /// Runs `make`; when something is in its way, removes that and runs it again. True when it was a whiteout.
@@ -182,6 +104,7 @@ impl Unpacker<'_> {
             Err(error) if error.is_already_exists() => {}
             result => return Ok((result?, false)),
         }
+        self.filler.settle()?;
         let mut was_whiteout = false;
         if let Some(stat) = parent.dir.stat(name)? {
             let file_type = FileType::from_raw_mode(stat.st_mode);
@@ -205,40 +128,37 @@ impl Unpacker<'_> {
         payload: &mut dyn Bytes,
     ) -> Result<(), UnpackError> {
         let owner = self.owner(parent, entry)?;
-        let name = path(name);
         let mode = self.mode(entry);
-        let create = || parent.dir.create_file(name, mode & 0o777);
-        let (mut file, _) = self.replacing(parent, name, create)?;
+        let attributes = attributes::wanted(self.options, entry)?;
+        let name = path(name);
+        let (file, _) =
+            self.replacing(parent, name, || parent.dir.create_file(name, mode & 0o777))?;
+        self.summary.size += entry.size;
+        let mut filling = Filling {
+            file,
+            owner,
+            mode: Some(mode).filter(|mode| self.defaults.change_mode(*mode)),
+            attributes,
+            times: times(entry),
+        };
         match &entry.sparse {
-            None => {
-                let mut waiting = 0;
+            None if filling::is_small(entry.size) => {
+                let contents = self.filler.contents();
+                let before = contents.len();
                 loop {
                     let bytes = payload.next()?;
                     if bytes.is_empty() {
                         break;
                     }
-                    file.write_all(bytes)
-                        .map_err(|error| Error::new("write", file.path(), error))?;
-                    waiting += bytes.len();
-                    if waiting >= WRITEBACK {
-                        waiting = 0;
-                        // Only to save time: whoever needs the file on disk syncs it.
-                        drop(file.start_writeback());
-                    }
+                    contents.extend_from_slice(bytes);
                 }
+                let len = contents.len() - before;
+                return self.filler.add(filling, len);
             }
-            Some(pieces) => sparse(&file, pieces, entry.size, payload)?,
+            None => large(&mut filling.file, payload)?,
+            Some(pieces) => sparse(&filling.file, pieces, entry.size, payload)?,
         }
-        if let Some((uid, gid)) = owner {
-            self.check_owner(file.set_owner(uid, gid))?;
-        }
-        if self.defaults.change_mode(mode) {
-            file.set_mode(mode)?;
-        }
-        self.attributes(&Target::File(&file), entry)?;
-        let (accessed, modified) = times(entry);
-        file.set_times(accessed, modified)?;
-        self.summary.size += entry.size;
+        self.summary.skipped_attributes += filling.finish(self.options)?;
         Ok(())
     }
 
@@ -280,7 +200,7 @@ impl Unpacker<'_> {
             self.old_owner(entry)?
         };
         if let Some((uid, gid)) = owner {
-            self.check_owner(dir.set_owner("", uid, gid))?;
+            check_owner(self.options, dir.set_owner("", uid, gid))?;
         }
         let inherits = parent.gives_group;
         if !is_new || inherits || mode != wanted || self.defaults.change_mode(wanted) {
@@ -304,7 +224,7 @@ impl Unpacker<'_> {
 
     pub(super) fn root_directory(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         if let Some((uid, gid)) = self.old_owner(entry)? {
-            self.check_owner(self.root.set_owner("", uid, gid))?;
+            check_owner(self.options, self.root.set_owner("", uid, gid))?;
         }
         let mode = self.mode(entry);
         self.root.set_mode(mode)?;
@@ -357,6 +277,7 @@ impl Unpacker<'_> {
             Err(error) => return Err(error.into()),
         };
         let target_name = path(target_name);
+        self.filler.settle()?;
         let Some(stat) = target_dir.stat(target_name)? else {
             return Err(missing().into());
         };
@@ -371,7 +292,7 @@ impl Unpacker<'_> {
         if let Some((uid, gid)) = self.old_owner(entry)?
             && (uid, gid) != (stat.st_uid, stat.st_gid)
         {
-            self.check_owner(parent.dir.set_owner(name, uid, gid))?;
+            check_owner(self.options, parent.dir.set_owner(name, uid, gid))?;
         }
         // What is forced stays what the first name's header meant: this one does not say what kind of file it is.
         let is_forced = self.options.force_mask.is_some();
@@ -389,11 +310,11 @@ impl Unpacker<'_> {
         name: &[u8],
         entry: &Entry,
     ) -> Result<(), UnpackError> {
-        let file_type = file_type(entry.kind);
+        let file_type = forced::file_type(entry.kind);
         let mode = self.mode(entry);
         let mut device = (0, 0);
         if file_type != FileType::Fifo {
-            device = self::device(entry)?;
+            device = forced::device(entry)?;
             if self.options.in_user_namespace && self.options.force_mask.is_none() {
                 return Ok(());
             }
@@ -415,39 +336,22 @@ impl Unpacker<'_> {
     }
 }
 
-/// What a member becomes.
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::CharDevice => FileType::CharacterDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-        Kind::Fifo => FileType::Fifo,
-        Kind::Regular | Kind::HardLink | Kind::GlobalHeader | Kind::Other(_) => {
-            FileType::RegularFile
+/// Writes the contents of a file as they come.
+fn large(file: &mut File, payload: &mut dyn Bytes) -> Result<(), UnpackError> {
+    let mut waiting = 0;
+    loop {
+        let bytes = payload.next()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        filling::write(file, bytes)?;
+        waiting += bytes.len();
+        if waiting >= WRITEBACK {
+            waiting = 0;
+            // Only to save time: whoever needs the file on disk syncs it.
+            drop(file.start_writeback());
         }
     }
-}
-
-/// True for members that have an attribute which says what they are meant to be, if they are forced.
-fn has_override(kind: Kind) -> bool {
-    !matches!(kind, Kind::Symlink | Kind::HardLink)
-}
-
-/// The numbers of a device.
-fn device(entry: &Entry) -> Result<(u32, u32), UnpackError> {
-    let forbidden = |reason| UnpackError::Forbidden {
-        name: entry.name.clone(),
-        reason,
-    };
-    let number = |number: i64| {
-        u32::try_from(number).map_err(|_| forbidden("the device number does not fit"))
-    };
-    let device = (number(entry.device.0)?, number(entry.device.1)?);
-    if entry.kind == Kind::CharDevice && device == (0, 0) {
-        return Err(forbidden("a 0/0 character device is overlay's whiteout"));
-    }
-    Ok(device)
 }
 
 /// Puts the stored pieces of a sparse file where they belong.

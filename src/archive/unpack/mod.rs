@@ -8,6 +8,9 @@
 //! | Module | What |
 //! |---|---|
 //! | `member` | making one member |
+//! | `filling` | what files get once they are open, on a thread of its own |
+//! | `attributes` | owners and extended attributes |
+//! | `forced` | what members are meant to be, where modes and owners are forced |
 //! | `directories` | their times at the end, and which the archive leaves out |
 //! | `parents` | the directories that members lie in, kept open |
 //! | `whiteout` | deletions: kept as overlay's marks, or carried out |
@@ -24,9 +27,13 @@ use super::names::{self, NameSet};
 use super::tar::{self, Entry, Kind, Time};
 use super::tar_split;
 use crate::sys::{self, Dir};
+use filling::Filler;
 use parents::Parents;
 
+mod attributes;
 mod directories;
+mod filling;
+mod forced;
 mod member;
 mod parents;
 #[cfg(test)]
@@ -219,14 +226,25 @@ impl UnpackError {
 ///
 /// # Errors
 /// See [`UnpackError`].
-pub fn unpack<W: Write>(
+pub fn unpack<W: Write + Send + 'static>(
     tar: impl Read,
     root: &Dir,
     options: &Options,
+    recipe: Option<&mut tar_split::Writer<W>>,
+) -> Result<Summary, UnpackError> {
+    std::thread::scope(|scope| {
+        let filler = Filler::new(scope, root, options);
+        read(tar, Unpacker::new(root, options, filler)?, recipe)
+    })
+}
+
+/// The one pass.
+fn read<W: Write + Send + 'static>(
+    tar: impl Read,
+    mut unpacker: Unpacker<'_, '_>,
     mut recipe: Option<&mut tar_split::Writer<W>>,
 ) -> Result<Summary, UnpackError> {
     let mut reader = tar::Reader::new(tar);
-    let mut unpacker = Unpacker::new(root, options)?;
     while let Some(entry) = reader.next_entry()? {
         if let Some(recipe) = &mut recipe {
             recipe.segment(reader.raw()).map_err(UnpackError::Recipe)?;
@@ -329,10 +347,11 @@ struct Defaults {
 }
 
 /// The state of one run.
-struct Unpacker<'a> {
+struct Unpacker<'scope, 'a> {
     root: &'a Dir,
     options: &'a Options,
     parents: Parents<'a>,
+    filler: Filler<'scope, 'a>,
     defaults: Defaults,
     /// What came with this layer; only kept where deletions are carried out.
     unpacked: NameSet,
@@ -340,8 +359,12 @@ struct Unpacker<'a> {
     summary: Summary,
 }
 
-impl<'a> Unpacker<'a> {
-    fn new(root: &'a Dir, options: &'a Options) -> Result<Self, UnpackError> {
+impl<'scope, 'a> Unpacker<'scope, 'a> {
+    fn new(
+        root: &'a Dir,
+        options: &'a Options,
+        filler: Filler<'scope, 'a>,
+    ) -> Result<Self, UnpackError> {
         let mut defaults = Defaults::probe(root)?;
         if options.whiteouts == Whiteouts::Apply {
             // A directory of another layer may have a default ACL in place of the umask.
@@ -351,6 +374,7 @@ impl<'a> Unpacker<'a> {
             root,
             options,
             parents: Parents::new(root, options)?,
+            filler,
             defaults,
             unpacked: NameSet::default(),
             bytes: 0,
@@ -461,6 +485,8 @@ impl<'a> Unpacker<'a> {
 
     /// Sets the times of directories and gives the summary.
     fn finish(mut self) -> Result<Summary, UnpackError> {
+        self.filler.settle()?;
+        self.summary.skipped_attributes += self.filler.skipped;
         self.summary.implied = self.parents.directories.finish(self.root)?;
         Ok(self.summary)
     }

@@ -16,7 +16,7 @@ const META_PREFIX: &[u8] = b".wh..wh.";
 /// Deletes everything that lower layers have in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-impl Unpacker<'_> {
+impl Unpacker<'_, '_> {
     /// Handles `name` if it marks a deletion; false when it is an ordinary member.
     pub(super) fn whiteout(&mut self, entry: &Entry, name: &[u8]) -> Result<bool, UnpackError> {
         let applies = self.options.whiteouts == Whiteouts::Apply;

@@ -103,7 +103,7 @@ fn copy_blob(
 
 /// Copies to the end; tells whose failure it was.
 fn copy(from: &mut dyn Read, to: &mut dyn Write) -> Result<(), DiffError> {
-    let mut buffer = vec![0; 128 << 10];
+    let mut buffer = sys::Buffer::new(128 << 10);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),

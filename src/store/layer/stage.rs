@@ -334,7 +334,7 @@ impl Store {
         self.0.stage_mapped(parent.as_ref(), stored, options)
     }
 
-    /// The one pass: hash, inflate, hash, record, unpack.
+    /// The one pass: hash, inflate, hash, record, unpack. What comes in is hashed, and what it holds inflated, ahead.
     pub(in crate::store) fn read_diff(
         &self,
         diff: impl Read + Send,
@@ -343,7 +343,7 @@ impl Store {
         options: &StageOptions,
         mappings: &IdMappings,
     ) -> Result<Measured, StageError> {
-        let mut incoming = HashingReader::new(diff, Algorithm::Sha256);
+        let incoming = HashingReader::new(diff, Algorithm::Sha256);
         let unpack_options = unpack::Options {
             limits: options.limits,
             id_maps: mappings.into(),
@@ -352,39 +352,37 @@ impl Store {
             force_mask: self.0.driver.force_mask(),
             ..unpack::Options::new(self.0.driver.whiteouts())
         };
-        let (compression, decoder) =
-            compression::decoder(&mut incoming).map_err(StageError::Read)?;
-        let _turn = decoder
-            .is_large()
-            .then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
-        let (unpacked, mut decoder) = read_ahead::run(decoder, |plain| {
-            let recipe_path = recipe.path().to_owned();
-            let mut recipe = tar_split::Writer::new(recipe);
-            // What came uncompressed is hashed as it comes in.
-            let mut hashing = match compression {
-                Compression::None => Err(plain),
-                _ => Ok(HashingReader::new(plain, Algorithm::Sha256)),
+        let (read, incoming) = read_ahead::run(incoming, |incoming| {
+            let (compression, mut decoder) =
+                compression::decoder(incoming).map_err(StageError::Read)?;
+            let _turn = decoder
+                .is_large()
+                .then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+            let (summary, recipe, hashed) = match compression {
+                // It is hashed as it comes in.
+                Compression::None => {
+                    let (summary, recipe) = unpack(&mut decoder, root, &unpack_options, recipe)?;
+                    (summary, recipe, None)
+                }
+                _ => {
+                    let (unpacked, rest) = read_ahead::run(decoder, |plain| {
+                        let mut plain = HashingReader::new(plain, Algorithm::Sha256);
+                        let unpacked = unpack(&mut plain, root, &unpack_options, recipe)?;
+                        let (digest, size, _) = plain.finish();
+                        Ok::<_, StageError>((unpacked, digest, size))
+                    })
+                    .map_err(StageError::Thread)?;
+                    decoder = rest;
+                    let ((summary, recipe), digest, size) = unpacked?;
+                    (summary, recipe, Some((digest, size)))
+                }
             };
-            let plain: &mut dyn Read = match &mut hashing {
-                Ok(hashing) => hashing,
-                Err(plain) => *plain,
-            };
-            let summary = unpack::unpack(plain, root, &unpack_options, Some(&mut recipe))
-                .map_err(StageError::Unpack)?;
-            let recipe = recipe.finish().map_err(|error| {
-                let error = sys::Error::new("write", recipe_path, error);
-                StageError::Unpack(UnpackError::System(error))
-            })?;
-            let hashed = hashing.ok().map(|hashing| {
-                let (digest, size, _) = hashing.finish();
-                (digest, size)
-            });
-            Ok::<_, StageError>((summary, recipe, hashed))
+            decoder.drain_input().map_err(StageError::Read)?;
+            drop(decoder);
+            Ok::<_, StageError>((compression, summary, recipe, hashed))
         })
         .map_err(StageError::Thread)?;
-        let (summary, recipe, hashed) = unpacked?;
-        decoder.drain_input().map_err(StageError::Read)?;
-        drop(decoder);
+        let (compression, summary, recipe, hashed) = read?;
         let (digest, size, _) = incoming.finish();
         let (diff_id, diff_size) = hashed.unwrap_or_else(|| (digest.clone(), size));
         recipe.sync_data()?;
@@ -404,6 +402,26 @@ impl Store {
             implied: summary.implied,
         })
     }
+}
+
+/// Unpacks and writes the recipe.
+fn unpack(
+    plain: &mut dyn Read,
+    root: &Dir,
+    options: &unpack::Options,
+    recipe: sys::File,
+) -> Result<(unpack::Summary, sys::File), StageError> {
+    let path = recipe.path().to_owned();
+    let unwritten = |error| {
+        let error = sys::Error::new("write", path.clone(), error);
+        StageError::Unpack(UnpackError::System(error))
+    };
+    let mut recipe = tar_split::Writer::new(recipe);
+    let summary = match unpack::unpack(plain, root, options, Some(&mut recipe)) {
+        Err(UnpackError::Recipe(error)) => return Err(unwritten(error)),
+        unpacked => unpacked.map_err(StageError::Unpack)?,
+    };
+    Ok((summary, recipe.finish().map_err(unwritten)?))
 }
 
 fn check<T: PartialEq + ToString>(

@@ -10,6 +10,7 @@ use crate::archive::id_shift::IdRange;
 use crate::archive::tar::Writer;
 
 mod confined;
+mod filling;
 mod members;
 mod streams;
 mod whiteouts;
@@ -130,4 +131,19 @@ impl Place {
 
 fn is_whiteout(metadata: &std::fs::Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
+}
+
+/// Unpacks bytes as an overlay layer and rebuilds them.
+fn round_trip(tar: &[u8]) -> Result<Vec<u8>, UnpackError> {
+    let place = Place::new();
+    let mut recipe = tar_split::Writer::new(Vec::new());
+    let options = Options::new(OVERLAY);
+    unpack(tar, &place.root, &options, Some(&mut recipe))?;
+    let recipe = recipe.finish().unwrap();
+    let mut out = Vec::new();
+    let mut open = |name: &[u8]| -> io::Result<sys::File> {
+        Ok(place.root.open_file_in_root(path(&names::confine(name)))?)
+    };
+    tar_split::reassemble(&*recipe, &mut open, &mut out).unwrap();
+    Ok(out)
 }

@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// Unpacks bytes as an overlay layer and rebuilds them.
-fn round_trip(tar: &[u8]) -> Result<Vec<u8>, UnpackError> {
-    let place = Place::new();
-    let mut recipe = tar_split::Writer::new(Vec::new());
-    let options = Options::new(OVERLAY);
-    unpack(tar, &place.root, &options, Some(&mut recipe))?;
-    let recipe = recipe.finish().unwrap();
-    let mut out = Vec::new();
-    let mut open = |name: &[u8]| -> io::Result<sys::File> {
-        Ok(place.root.open_file_in_root(path(&names::confine(name)))?)
-    };
-    tar_split::reassemble(&*recipe, &mut open, &mut out).unwrap();
-    Ok(out)
-}
-
 #[test]
 fn junk_and_truncated_archives_say_so() {
     let fail = |bytes: &[u8]| round_trip(bytes).unwrap_err().to_string();

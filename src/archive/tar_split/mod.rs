@@ -12,6 +12,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use super::names::{NameSet, confine};
+use super::write_behind::WriteBehind;
+
+mod reassemble;
+
+pub use reassemble::{ReassembleError, reassemble};
 
 /// Segments are cut at this length.
 pub(super) const MAX_SEGMENT: usize = 1 << 20;
@@ -61,14 +66,14 @@ pub struct DuplicateName {
 }
 
 /// Writes a recipe.
-pub struct Writer<W: Write> {
-    out: flate2::write::GzEncoder<BufWriter<W>>,
+pub struct Writer<W: Write + Send + 'static> {
+    out: WriteBehind<flate2::write::GzEncoder<BufWriter<W>>>,
     line: Vec<u8>,
     position: u64,
     names: NameSet,
 }
 
-impl<W: Write> std::fmt::Debug for Writer<W> {
+impl<W: Write + Send + 'static> std::fmt::Debug for Writer<W> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Writer")
@@ -77,15 +82,14 @@ impl<W: Write> std::fmt::Debug for Writer<W> {
     }
 }
 
-impl<W: Write> Writer<W> {
-    /// Writes to `out`, gzip-compressed at the fastest level as Go does.
+impl<W: Write + Send + 'static> Writer<W> {
+    /// Writes to `out`, gzip-compressed at the fastest level as Go does, on a thread of its own.
     pub fn new(out: W) -> Self {
+        // The encoder passes on the little that each write makes.
+        let out = BufWriter::with_capacity(64 * 1024, out);
+        let out = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
         Self {
-            // The encoder passes on the little that each line makes.
-            out: flate2::write::GzEncoder::new(
-                BufWriter::with_capacity(64 * 1024, out),
-                flate2::Compression::fast(),
-            ),
+            out: WriteBehind::new(out),
             line: Vec::new(),
             position: 0,
             names: NameSet::default(),
@@ -160,7 +164,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the recipe can't be written.
     pub fn finish(self) -> io::Result<W> {
-        let out = self.out.finish()?;
+        let out = self.out.finish()?.finish()?;
         out.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
@@ -246,9 +250,16 @@ pub enum ReadError {
     Duplicate(#[from] DuplicateName),
 }
 
+/// A recipe's lines on their way out of its gzip stream.
+type Inflated<R> = flate2::bufread::MultiGzDecoder<BufReader<R>>;
+
+fn inflate<R: Read>(recipe: R) -> Inflated<R> {
+    flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, recipe))
+}
+
 /// Reads a recipe line by line.
 pub struct Reader<R: Read> {
-    input: BufReader<flate2::read::MultiGzDecoder<BufReader<R>>>,
+    input: BufReader<R>,
     line: Vec<u8>,
     number: u64,
     names: NameSet,
@@ -263,13 +274,17 @@ impl<R: Read> std::fmt::Debug for Reader<R> {
     }
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> Reader<Inflated<R>> {
     /// Reads the gzip stream `recipe`.
     pub fn new(recipe: R) -> Self {
-        let input = BufReader::with_capacity(64 * 1024, recipe);
-        let input = flate2::read::MultiGzDecoder::new(input);
+        Self::inflated(inflate(recipe))
+    }
+}
+
+impl<R: Read> Reader<R> {
+    fn inflated(lines: R) -> Self {
         Self {
-            input: BufReader::with_capacity(64 * 1024, input),
+            input: BufReader::with_capacity(64 * 1024, lines),
             line: Vec::new(),
             number: 0,
             names: NameSet::default(),
@@ -333,101 +348,6 @@ impl<R: Read> Reader<R> {
             _ => None,
         }
     }
-}
-
-/// Why an archive can't be rebuilt.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReassembleError {
-    /// The recipe can't be read.
-    #[error(transparent)]
-    Recipe(#[from] ReadError),
-    /// A file of the layer can't be opened or read.
-    #[error("read {} of the layer", String::from_utf8_lossy(name))]
-    File {
-        /// Its name in the archive.
-        name: Vec<u8>,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file is not what it was when the layer was unpacked.
-    #[error(
-        "file integrity checksum failed for {:?}",
-        String::from_utf8_lossy(name)
-    )]
-    Changed {
-        /// Its name in the archive.
-        name: Vec<u8>,
-    },
-    /// The output failed.
-    #[error("write the archive")]
-    Write(#[source] io::Error),
-}
-
-/// Rebuilds an archive bit for bit, opening each file with a payload by its name in the archive: a regular file, of
-/// which a read gives all that fits.
-///
-/// # Errors
-/// When the recipe or a file can't be read, a file has changed, or the output fails. A part of the archive may have
-/// been written.
-pub fn reassemble<F: Read>(
-    recipe: impl Read,
-    open: &mut dyn FnMut(&[u8]) -> io::Result<F>,
-    out: impl Write,
-) -> Result<u64, ReassembleError> {
-    // Most segments are a header.
-    let mut out = BufWriter::with_capacity(128 * 1024, out);
-    let mut reader = Reader::new(recipe);
-    let mut buffer = vec![0; 256 * 1024];
-    let mut total = 0;
-    while let Some(line) = reader.next_line()? {
-        match line {
-            Line::Segment(bytes) => {
-                out.write_all(&bytes).map_err(ReassembleError::Write)?;
-                total += bytes.len() as u64;
-            }
-            Line::File {
-                name,
-                size,
-                checksum: Some(checksum),
-            } => {
-                let failed = |source| ReassembleError::File {
-                    name: name.clone(),
-                    source,
-                };
-                let mut file = open(&name).map_err(failed)?;
-                let mut sum = Checksum::new();
-                let mut copied = 0;
-                loop {
-                    let read = match file.read(&mut buffer) {
-                        Ok(0) => break,
-                        Ok(read) => read,
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                        Err(error) => return Err(failed(error)),
-                    };
-                    copied += read as u64;
-                    if copied > size {
-                        return Err(ReassembleError::Changed { name });
-                    }
-                    sum.update(&buffer[..read]);
-                    out.write_all(&buffer[..read])
-                        .map_err(ReassembleError::Write)?;
-                    if copied == size && read < buffer.len() {
-                        // A longer file would have filled the buffer.
-                        break;
-                    }
-                }
-                if copied != size || sum.finish() != checksum {
-                    return Err(ReassembleError::Changed { name });
-                }
-                total += copied;
-            }
-            Line::File { .. } => {}
-        }
-    }
-    out.flush().map_err(ReassembleError::Write)?;
-    Ok(total)
 }
 
 #[cfg(test)]
