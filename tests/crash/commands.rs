@@ -281,7 +281,8 @@ pub const ALL: &[Case] = &[
         .in_parts(),
     case("check -r, a damaged container", None, "check -r -f")
         .from(Start::Without("DRIVER-containers/CONTAINER/key"))
-        .in_parts(),
+        .in_parts()
+        .may_leave_layer(),
     again("gc").from(Start::Garbage),
 ];
 
